@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+_REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real MRI beside the repository; tests that need it are skipped, with this reason, where it is absent."""
+    if not (_REAL_DATA / "brats2021").is_dir():
+        pytest.skip(f"real MRI is not on this machine (looked for {_REAL_DATA.name}/brats2021 beside the repository)")
+    return _REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def brats_case(real_data: Path) -> Path:
+    """Folder of one real glioma with an expert mask (57 ml whole tumour, all three sub-regions present)."""
+    return real_data / "brats2021" / "BraTS2021_00000"
