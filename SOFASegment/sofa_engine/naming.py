@@ -1,0 +1,66 @@
+"""Which MRI sequence a file name or a DICOM SeriesDescription speaks of."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from sofa_engine.types import Modality
+
+#: Names in use: BraTS up to 2020 (t1ce) and from 2023 (t1n, t1c, t2w, t2f), BIDS (T1w), clinics (t1gd, t1post, t1km).
+_ALIASES: dict[str, Modality] = {
+    **dict.fromkeys(("t1", "t1n", "t1w", "t1pre", "t1native"), Modality.T1),
+    **dict.fromkeys(("t1c", "t1ce", "t1gd", "t1post", "t1km", "t1contrast", "t1cw", "t1wce"), Modality.T1C),
+    **dict.fromkeys(("t2", "t2w"), Modality.T2),
+    **dict.fromkeys(("flair", "fla", "t2f", "t2flair", "flairw"), Modality.FLAIR),
+}
+#: Words that make a T1 a T1c wherever they stand ("ce-gadolinium_T1w", "AX T1 POST").
+_CONTRAST = frozenset({"post", "postcontrast", "gd", "gad", "gado", "gadolinium", "ce", "contrast", "km", "enhanced"})
+#: Words that take that back ("T1 pre contrast", "T1 w/o contrast").
+_NO_CONTRAST = frozenset({"pre", "precontrast", "native", "non", "no", "without", "wo"})
+#: Words of images that are not anatomical sequences, whatever else their name says.
+_DERIVED = frozenset(
+    {"map", "adc", "dwi", "dti", "swi", "dsc", "dce", "perf", "perfusion", "localizer", "localiser", "scout", "survey"}
+    | {"mip", "t2star", "prob", "probs", "probability", "probabilities"}
+)
+_LABEL_WORDS = frozenset(
+    {"gt", "truth", "groundtruth", "segmentation", "labels", "labelmap", "roi", "pred", "prediction"}
+)
+_LABEL_ENDINGS = ("seg", "mask", "label")
+
+
+def tokens_of(name: str) -> list[str]:
+    """Split a name at everything that is neither a letter nor a digit, in lower case ("T2*" becomes "t2star")."""
+    return re.findall(r"[a-z0-9]+", name.lower().replace("t2*", "t2star").replace("w/o", "without"))
+
+
+def is_label_name(name: str) -> bool:
+    """Whether a file of this name holds labels ("seg", "brainmask", "dseg", ...) and so is never a sequence."""
+    return any(token in _LABEL_WORDS or token.endswith(_LABEL_ENDINGS) for token in tokens_of(name))
+
+
+def modality_of(name: str) -> Modality | None:
+    """Return the sequence that a name speaks of, or None.
+
+    Whole tokens count, neighbours may make up one alias ("T2-FLAIR", "t1_c"), the longest alias wins and of two equally
+    long ones the last, since patient names come first.
+    """
+    tokens = tokens_of(name)
+    if is_label_name(name) or _DERIVED.intersection(tokens):
+        return None
+    found: Modality | None = None
+    longest = 0
+    for start in range(len(tokens)):
+        for alias in (tokens[start], "".join(tokens[start : start + 2])):
+            if alias in _ALIASES and len(alias) >= longest:
+                found, longest = _ALIASES[alias], len(alias)
+    if found is Modality.T1 and _names_contrast(tokens):
+        return Modality.T1C
+    return found
+
+
+def _names_contrast(tokens: list[str]) -> bool:
+    if _NO_CONTRAST.intersection(tokens):
+        return False
+    after_operation = any(a == "post" and b.startswith("op") for a, b in pairwise(tokens))
+    return bool(_CONTRAST.difference({"post"} if after_operation else ()).intersection(tokens))
