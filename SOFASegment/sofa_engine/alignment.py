@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from sofa_engine.case import Case
 from sofa_engine.errors import InputError
+from sofa_engine.foreground import background_of
 from sofa_engine.geometry import Geometry
 from sofa_engine.itk_images import to_itk
 from sofa_engine.progress import Progress, ProgressCallback
@@ -40,7 +41,8 @@ def align(
 ) -> Case:
     """Put all sequences on the grid of one of them.
 
-    A sequence on the reference's grid is taken as it is; others are resampled linearly, zero outside what they cover.
+    A sequence on the reference's grid is taken as it is; others are resampled linearly, and get their background where
+    they cover nothing.
 
     Args:
         volumes: one to four sequences.
@@ -122,7 +124,7 @@ def _resample(moving: Volume, grid: Geometry, transform: sitk.Transform) -> np.n
     filter_.SetReferenceImage(to_itk(np.zeros(grid.shape, dtype=np.uint8), grid))
     filter_.SetTransform(transform)
     filter_.SetInterpolator(sitk.sitkLinear)
-    filter_.SetDefaultPixelValue(0.0)
+    filter_.SetDefaultPixelValue(background_of(moving.array) or 0.0)
     filter_.SetOutputPixelType(sitk.sitkFloat32)
     return sitk.GetArrayFromImage(filter_.Execute(to_itk(moving.array, moving.geometry)))
 
@@ -134,7 +136,8 @@ def _judge(
 
     `titles` are the names of the reference and of the sequence.
     """
-    inside, filled = fixed.array != 0, resampled != 0
+    inside = fixed.array != (background_of(fixed.array) or 0.0)
+    filled = resampled != (background_of(moving.array) or 0.0)
     coverage = _coverage(fixed, moving.geometry, transform)
     shared = np.count_nonzero(inside & filled)
     if coverage == 0.0 or shared == 0:
@@ -143,7 +146,7 @@ def _judge(
             "they look like mismatched patients, so check the files."
         )
     if coverage < _USUAL_COVERAGE:
-        return [f"{titles[1]} covers only {coverage:.0%} of the {titles[0]}; the rest of it counts as zero."]
+        return [f"{titles[1]} covers only {coverage:.0%} of the {titles[0]}; the rest of it counts as background."]
     stripped = min(1 - inside.mean(), 1 - filled.mean()) > _STRIPPED_ZEROS
     dice = 2 * shared / (np.count_nonzero(inside) + np.count_nonzero(filled))
     if stripped and dice < _USUAL_OVERLAP:
