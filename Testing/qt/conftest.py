@@ -1,0 +1,32 @@
+"""Qt tests: the stand-in for Slicer, offscreen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+pytest.importorskip("PySide6", reason="the Qt tests need PySide6")
+pytest.importorskip("slicer", reason="the Qt tests need slicer-core for real MRML")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from PySide6 import QtWidgets  # noqa: E402
+from standin.slicer_app import SlicerStandIn  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def application() -> QtWidgets.QApplication:
+    app = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+    app.setStyle("Fusion")
+    return app
+
+
+@pytest.fixture
+def slicer_stand_in(application: QtWidgets.QApplication) -> Iterator[SlicerStandIn]:
+    stand_in = SlicerStandIn(application)
+    yield stand_in
+    stand_in.close()
