@@ -1,0 +1,1 @@
+"""The network: LiteMedSAM's parts, sub-region-aware modality attention, and what joins them."""
