@@ -85,9 +85,9 @@ def slice_boxes(mask: np.ndarray, grow_px: int = 0) -> tuple[np.ndarray, np.ndar
         Slice indices, int64 (n,), ascending, and boxes, float32 (n, 4).
     """
     _, height, width = mask.shape
-    rows, columns = mask.any(axis=2), mask.any(axis=1)
-    slices = np.flatnonzero(rows.any(axis=1))
-    rows, columns = rows[slices], columns[slices]
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    rows: np.ndarray = mask[slices].any(axis=2)
+    columns: np.ndarray = mask[slices].any(axis=1)
     boxes = np.stack(
         [
             np.maximum(columns.argmax(axis=1) - grow_px, 0),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sofa_engine.advice import warnings_for
 from sofa_engine.api import Boxes, ModelInfo
 from sofa_engine.case import Case
-from sofa_engine.confidence import mean_attention, slice_confidence, voxel_confidence, worst_slices
+from sofa_engine.confidence import mean_attention, worst_slices
 from sofa_engine.cropping import brain_box
 from sofa_engine.errors import CancelledError, InputError, SofaError
 from sofa_engine.first_pass import FIND, REFINE, run_first_pass
@@ -21,7 +22,7 @@ from sofa_engine.options import SessionOptions
 from sofa_engine.predictor import Predictor
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
 from sofa_engine.prompts import clipped, lesion_boxes
-from sofa_engine.refinement import Plan, Refiner, plan_refinement
+from sofa_engine.refinement import Plan, Refiner, in_batches, plan_refinement, runs_of
 from sofa_engine.stages import Stages
 from sofa_engine.state import CaseState, Change
 from sofa_engine.types import COMPOSITES, SUB_REGIONS, Box, LabelScheme, Modality, Patch, SliceConfidence, SubRegion
@@ -30,6 +31,15 @@ _PREPARE, _ENCODE = "Preparing the images", "Encoding slices"
 #: Millimetres between two slices on the list of slices worth a look.
 _LOOK_APART_MM = 5.0
 _KNOWN_LABELS = np.array([0, *(r.label for r in SUB_REGIONS)], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A refinement under way, and the version of the state that it started from."""
+
+    plan: Plan
+    refiner: Refiner
+    version: int
 
 
 class SegmentationSession:
@@ -172,16 +182,13 @@ class SegmentationSession:
         Raises:
             InputError: the sub-region is locked.
         """
-        with self._lock:
-            plan, refiner = self._plan(sub_region, boxes, locked)
-            version = self._version
+        work = self._plan(sub_region, boxes, locked)
         depth, height, width = self.geometry.shape
         extents = {z: Box((z, 0, 0), (z + 1, height, width)) for z in slices if 0 <= z < depth}
-        batches = self._batches(list(extents))
         return (
-            Patch(c.extent, c.labels)
-            for batch in batches
-            for c in self._answer(refiner, extents, batch, version, cancel)
+            Patch(change.extent, change.labels)
+            for batch in in_batches(list(extents), self._options.batch_slices)
+            for change in self._answer(work, extents, batch, cancel)
         )
 
     def refine(
@@ -203,29 +210,26 @@ class SegmentationSession:
             InputError: the sub-region is locked.
             CancelledError: the token was cancelled, or the segmentation changed meanwhile; everything is as before.
         """
-        with self._lock:
-            plan, refiner = self._plan(sub_region, boxes, locked)
-            version = self._version
-        return self._refining(plan, refiner, version, first_slice, progress, cancel)
+        return self._refining(self._plan(sub_region, boxes, locked), first_slice, progress, cancel)
 
     def _refining(
         self,
-        plan: Plan,
-        refiner: Refiner,
-        version: int,
+        work: _Work,
         first_slice: int | None,
         progress: ProgressCallback | None,
         cancel: CancelToken | None,
     ) -> Iterator[Patch]:
+        plan = work.plan
         if not plan.extents:
             return
         whole = Box.enclosing(plan.extents.values())
         middle = (whole.lower[0] + whole.upper[0]) // 2 if whole is not None else 0
         start = middle if first_slice is None else first_slice
-        batches = self._batches(sorted(plan.extents, key=lambda z: (abs(z - start), z)))
+        order = sorted(plan.extents, key=lambda z: (abs(z - start), z))
+        batches = in_batches(order, self._options.batch_slices)
         changes: list[Change] = []
         for done, batch in enumerate(batches, start=1):
-            for change in self._answer(refiner, plan.extents, batch, version, cancel):
+            for change in self._answer(work, plan.extents, batch, cancel):
                 changes.append(change)
                 yield Patch(change.extent, change.labels)
             if progress is not None:
@@ -233,41 +237,25 @@ class SegmentationSession:
         if cancel is not None:
             cancel.check()
         with self._lock:
-            state = self._current(version)
-            self._history.push(state.apply(changes, plan.sub_region, refiner.boxes, refiner.edited))
+            step = self._current(work).apply(changes, plan.sub_region, work.refiner.boxes, work.refiner.edited)
+            self._history.push(step)
             self._version += 1
 
-    def _plan(self, sub_region: SubRegion, boxes: Sequence[Box], locked: Collection[SubRegion]) -> tuple[Plan, Refiner]:
-        state = self._ready()
+    def _plan(self, sub_region: SubRegion, boxes: Sequence[Box], locked: Collection[SubRegion]) -> _Work:
         if sub_region in locked:
             raise InputError(f"{sub_region.title} is locked; unlock it to change its boxes.")
-        whole = Box((0, 0, 0), self.geometry.shape)
-        plan = plan_refinement(state, sub_region, clipped(boxes, whole))
-        return plan, Refiner(plan, state, self._predictor, self._options, frozenset(locked))
-
-    def _batches(self, slices: list[int]) -> list[list[int]]:
-        """Split into a first batch of one slice, which is on the screen, and further ones of the settled size."""
-        size = self._options.batch_slices
-        return [slices[:1], *(slices[i : i + size] for i in range(1, len(slices), size))] if slices else []
+        with self._lock:
+            state = self._ready()
+            plan = plan_refinement(state, sub_region, clipped(boxes, Box((0, 0, 0), self.geometry.shape)))
+            refiner = Refiner(plan, state, self._predictor, self._options, frozenset(locked))
+            return _Work(plan, refiner, self._version)
 
     def _answer(
-        self,
-        refiner: Refiner,
-        extents: Mapping[int, Box],
-        batch: Sequence[int],
-        version: int,
-        cancel: CancelToken | None,
+        self, work: _Work, extents: Mapping[int, Box], batch: Sequence[int], cancel: CancelToken | None
     ) -> list[Change]:
-        """Answer a batch of slices, runs of neighbours in one change each."""
-        runs: list[Box] = []
-        for z in sorted(batch):
-            if runs and runs[-1].upper[0] == z:
-                runs[-1] = runs[-1].union(extents[z])
-            else:
-                runs.append(extents[z])
         with self._lock:
-            self._current(version)
-            return refiner.answer(runs, cancel)
+            self._current(work)
+            return work.refiner.answer(runs_of(batch, extents), cancel)
 
     def edit(self, patch: Patch) -> None:
         """Take over labels that the user painted, as one step of undo; boxes stay as they are.
@@ -313,7 +301,7 @@ class SegmentationSession:
             return None
         self._version += 1
         parts = [change.index for change in step.arrays if change.array == "labels"]
-        boxes = [Box(tuple(s.start for s in part), tuple(s.stop for s in part)) for part in parts]  # type: ignore[union-attr, arg-type]
+        boxes = [Box(tuple(s.start for s in part), tuple(s.stop for s in part)) for part in parts]  # type: ignore[union-attr]
         extent = Box.enclosing(boxes)
         assert extent is not None  # every step holds labels
         return Patch(extent, self._ready().labels[extent.slices].copy())
@@ -343,24 +331,14 @@ class SegmentationSession:
         with self._lock:
             state = self._ready()
             result = np.ones(self.geometry.shape, dtype=np.float16)
-            result[state.crop.slices] = self._crop_confidence(state, state.within(state.crop))
+            result[state.crop.slices] = state.confidence(self._options.tau)
             return result
-
-    def _crop_confidence(self, state: CaseState, probabilities: np.ndarray) -> np.ndarray:
-        here = state.crop.slices
-        confidence = voxel_confidence(probabilities, state.labels[here], self._options.tau)
-        confidence[state.painted[here]] = 1
-        return confidence
 
     def uncertain_slices(self, count: int = 10) -> tuple[SliceConfidence, ...]:
         """Return the slices most worth a look, the least certain first, at least 5 mm apart."""
         with self._lock:
             state = self._ready()
-            probabilities = state.within(state.crop)
-            tau = np.float16(self._options.tau)
-            doubt = (probabilities > 0.6 * tau) & (probabilities <= tau)
-            confidence = self._crop_confidence(state, probabilities)
-            scores = slice_confidence(confidence, state.labels[state.crop.slices], state.quality, doubt)
+            scores = state.slice_scores(self._options.tau)
         apart = max(1, round(_LOOK_APART_MM / self.geometry.spacing[0]))
         top = state.crop.lower[0]
         worst = worst_slices(scores, count, apart=apart)
@@ -385,7 +363,7 @@ class SegmentationSession:
         """Free the memory; every other verb fails afterwards."""
         with self._lock:
             if not self._closed:
-                self._closed, self._state, self._brain = True, None, None
+                self._closed, self._state, self._brain, self._crop = True, None, None, None
                 self._history.clear()
                 self._version += 1
                 self._predictor.release()
@@ -400,9 +378,9 @@ class SegmentationSession:
             raise SofaError("This case has not been segmented yet; run the first pass before anything else.")
         return self._state
 
-    def _current(self, version: int) -> CaseState:
-        """Return the state if it is still the one that a piece of work started from."""
+    def _current(self, work: _Work) -> CaseState:
+        """Return the state if it is still the one that the work started from."""
         state = self._ready()
-        if self._version != version:
+        if self._version != work.version:
             raise CancelledError("The segmentation changed meanwhile, so this refinement was dropped.")
         return state
