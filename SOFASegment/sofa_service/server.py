@@ -1,0 +1,201 @@
+"""The engine process: a FastAPI application, its life cycle, and the watch over its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import psutil
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.middleware import Middleware
+
+from sofa_engine import __version__
+from sofa_engine.errors import OutputError, SofaError
+from sofa_service.config import ServeConfig
+from sofa_service.engine import Engine
+from sofa_service.errors import MessageError, StartError
+from sofa_service.guard import Guard, error_response
+from sofa_service.protocol import Status
+from sofa_service.routes import build_router
+from sofa_service.sessions import SessionStore
+from sofa_service.worker import Worker
+
+_LOG = logging.getLogger(__name__)
+_WATCH_S = 1.0
+_GRACE_S = 5.0
+
+
+def build_engine(config: ServeConfig) -> Engine:
+    """Wire worker and sessions."""
+    worker = Worker()
+    store = SessionStore(
+        config.load_factory(),
+        limits=config.limits,
+        budget=(config.budget_mb << 20) if config.budget_mb else _default_budget(config.device),
+        max_spilled=config.max_spilled,
+        key_prefix=config.key_prefix,
+        is_busy=lambda key: bool(worker.jobs(key)),
+    )
+    return Engine(store, worker)
+
+
+def build_app(config: ServeConfig, engine: Engine) -> FastAPI:
+    """Return the application of one engine."""
+    began = time.monotonic()
+
+    def status() -> Status:
+        return Status(
+            version=__version__,
+            uptime_s=round(time.monotonic() - began, 1),
+            device=config.device,
+            memory_mb=engine.store.memory() >> 20,
+            budget_mb=engine.store.budget >> 20,
+            process_mb=psutil.Process().memory_info().rss >> 20,
+            queued=engine.worker.count(),
+            sessions=engine.store.status(lambda key: len(engine.worker.jobs(key))),
+        )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        reaper = asyncio.create_task(_evict_idle(engine, config.idle_minutes * 60))
+        yield
+        reaper.cancel()
+        await asyncio.to_thread(engine.stop)
+
+    app = FastAPI(
+        title="SOFA engine",
+        version=__version__,
+        description="Interactive segmentation of brain tumours: open a case, first pass, refine with boxes.",
+        lifespan=lifespan,
+        redoc_url=None,
+        middleware=[Middleware(Guard, token=config.token, message_bytes=config.limits.message_bytes)],
+    )
+    app.include_router(build_router(engine, config.limits, status))
+    app.add_exception_handler(SofaError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    return app
+
+
+def serve(config: ServeConfig) -> None:
+    """Run an engine until it is told to stop or its parent ends.
+
+    Raises:
+        InputError: options that would be unsafe or cannot work.
+        StartError: the port is taken.
+    """
+    config.check()
+    if config.workers > 1:
+        from sofa_service.front import build_front  # noqa: PLC0415 (only where it is asked for)
+
+        app = build_front(config)
+    else:
+        app = build_app(config, build_engine(config))
+    run_app(app, config)
+
+
+def run_app(app: FastAPI, config: ServeConfig) -> None:
+    """Listen with uvicorn; announce the address in the ready file and watch the parent."""
+    listener = _bind(config)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            ssl_certfile=config.certfile,
+            ssl_keyfile=config.keyfile,
+            proxy_headers=config.behind_proxy,
+            timeout_keep_alive=120,
+            timeout_graceful_shutdown=int(_GRACE_S),
+        )
+    )
+    if config.parent is not None:
+        threading.Thread(target=_watch_parent, args=(config, server), daemon=True).start()
+    if config.ready_file is not None:
+        _announce(config, listener.getsockname()[1])
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if config.ready_file is not None:
+            config.ready_file.unlink(missing_ok=True)
+
+
+def _bind(config: ServeConfig) -> socket.socket:
+    """Take the port before anything else, so that a clash is told in a sentence; it accepts from here on."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    # Named as TCP, or asyncio leaves Nagle's algorithm on, which costs every answer 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    if sys.platform != "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+        listener.listen(128)
+    except OSError as exc:
+        listener.close()
+        raise StartError(
+            f"Port {config.port} on {config.host} cannot be used ({exc.strerror or exc}): "
+            "choose another with --port, or stop what uses it."
+        ) from exc
+    return listener
+
+
+def _announce(config: ServeConfig, port: int) -> None:
+    assert config.ready_file is not None
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    part = config.ready_file.with_suffix(".part")
+    try:
+        part.write_text(json.dumps({"url": f"{config.scheme}://{host}:{port}", "pid": os.getpid()}))
+        part.replace(config.ready_file)
+    except OSError as exc:
+        raise OutputError(f"The engine's address cannot be written to {config.ready_file}: {exc.strerror}.") from exc
+
+
+def _watch_parent(config: ServeConfig, server: uvicorn.Server) -> None:
+    """End with the parent, in order if possible and at once if not: a batch on the GPU does not hold us."""
+    assert config.parent is not None
+    while config.parent.alive():
+        time.sleep(_WATCH_S)
+    server.should_exit = True
+    time.sleep(_GRACE_S)
+    os._exit(1)
+
+
+async def _evict_idle(engine: Engine, seconds: float) -> None:
+    while seconds > 0:
+        await asyncio.sleep(min(5.0, seconds / 4))
+        for key in engine.store.idle(seconds):
+            with suppress(SofaError):
+                engine.close(key, lambda *_: None, f"The session was unused for {seconds / 60:.0f} minutes.")
+
+
+def _default_budget(device: str) -> int:
+    """Half of the machine's memory, or most of the GPU's where sessions live there."""
+    budget = psutil.virtual_memory().total // 2
+    if device != "cpu" and "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        if torch.cuda.is_available():
+            _, total = torch.cuda.mem_get_info(None if device == "auto" else device)
+            budget = min(budget, int(total * 0.7))
+    return budget
+
+
+async def _on_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SofaError)
+    return error_response(error)
+
+
+async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return error_response(MessageError(f"The request's {place} is not acceptable: {first['msg']}."))
