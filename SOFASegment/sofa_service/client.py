@@ -60,7 +60,7 @@ class EngineClient:
         self._lock = threading.RLock()
         self.connection = Connection(url, token, ca_file=ca_file)
         self.engine: Hello = self.connection.hello()
-        self.warning = self.connection.check_stream() if self.connection.remote else None
+        self.warning = self.connection.check_stream() if revive is None else None
 
     def __enter__(self) -> EngineClient:
         return self

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import IO, Any
 
@@ -62,11 +61,8 @@ class Engine:
 
         def steps(job: Job, record: Record, session: Session) -> Steps:
             r = request
-            with closing(
-                session.preview(r.sub_region, r.boxes, slices=r.slices, locked=r.locked, cancel=job.cancel)
-            ) as patches:
-                for patch in patches:
-                    yield replace(patch, generation=r.generation)
+            patches = session.preview(r.sub_region, r.boxes, slices=r.slices, locked=r.locked, cancel=job.cancel)
+            yield from _numbered(patches, r.generation)
 
         return self._on_session(key, JobKind.PREVIEW, steps, finish, emit, generation=request.generation)
 
@@ -74,21 +70,16 @@ class Engine:
         """Refine; items are patches and progress, the answer is the `SessionState`."""
 
         def steps(job: Job, record: Record, session: Session) -> Steps:
-            r, before, count = request, session.boxes(), 0
-            with closing(
-                session.refine(
-                    r.sub_region,
-                    r.boxes,
-                    first_slice=r.first_slice,
-                    locked=r.locked,
-                    progress=job.emit,
-                    cancel=job.cancel,
-                )
-            ) as patches:
-                for patch in patches:
-                    count += 1
-                    yield replace(patch, generation=r.generation)
-            if count or session.boxes() != before:
+            r = request
+            patches = session.refine(
+                r.sub_region,
+                r.boxes,
+                first_slice=r.first_slice,
+                locked=r.locked,
+                progress=job.emit,
+                cancel=job.cancel,
+            )
+            if (yield from _numbered(patches, r.generation)):
                 record.journal.add(Refinement(r.sub_region, r.boxes, r.locked))
                 record.committed = r.generation
             return SessionState.of(session)
@@ -230,6 +221,18 @@ class Engine:
             self.worker.let_others_run()
 
         return told
+
+
+def _numbered(patches: Iterator[Patch], generation: int) -> Generator[Patch, None, int]:
+    """Yield patches with the request's number and return how many; closed early, close their source too."""
+    count = 0
+    try:
+        for count, patch in enumerate(patches, start=1):  # noqa: B007 (the last count is the result)
+            yield replace(patch, generation=generation)
+    finally:
+        if isinstance(patches, Generator):
+            patches.close()
+    return count
 
 
 def painted(extent: Box, labels: np.ndarray | None) -> Patch:

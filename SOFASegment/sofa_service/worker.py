@@ -161,7 +161,9 @@ class Worker:
     def _turn(self, job: Job) -> None:
         self._active.append(job)
         start = time.perf_counter()
-        result, error, finished = None, None, True
+        result: Any = None
+        error: SofaError | None = None
+        finished = True
         try:
             job.cancel.check()
             if job._running is None:
