@@ -1,0 +1,168 @@
+"""Which cases a dataset holds: BraTS 2018 to 2024, nnU-Net, Medical Segmentation Decathlon, or a CSV.
+
+Finding only looks at names; `sofa_training.checks` opens the files.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sofa_engine.errors import InputError
+from sofa_engine.naming import modality_of
+from sofa_engine.types import MODALITIES, Modality, SubRegion
+
+#: Label values that a truth may hold, and the sub-region of each; None is background to SOFA.
+LabelValues = Mapping[int, SubRegion | None]
+
+#: BraTS 2018 to 2021.
+LABELS_BRATS2020: LabelValues = {0: None, 1: SubRegion.NCR, 2: SubRegion.ED, 4: SubRegion.ET}
+#: BraTS 2023 and 2024, whose 4 (post-operative) is the resection cavity and no tumour.
+LABELS_BRATS2023: LabelValues = {0: None, 1: SubRegion.NCR, 2: SubRegion.ED, 3: SubRegion.ET, 4: None}
+
+_VOLUME_FILE = re.compile(r"^(?P<case>.+)[_-](?P<suffix>[A-Za-z0-9]+)\.(?:nii|nii\.gz|nrrd|mha)$")
+_SCAN_NUMBER = re.compile(r"^(?P<subject>(?:brats1[789]_.+)|(?:BraTS-[A-Z]+-\d+))[_-]\d+$", re.IGNORECASE)
+#: The one file of BraTS 2020 that does not follow its own naming.
+_BRATS2020_MISNAMED_TRUTH = "W39_1998.09.19_Segm.nii"
+
+
+@dataclass(frozen=True)
+class VolumeFile:
+    """Where one sequence lies.
+
+    Attributes:
+        path: the image file.
+        channel: index of the sequence in a 4D file (the Decathlon's), None for a 3D one.
+    """
+
+    path: Path
+    channel: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """Files of one study with its truth.
+
+    Attributes:
+        name: unique in a dataset.
+        subject: patient; the cases of one subject stay on one side of a split.
+        images: a file per sequence that was found.
+        truth: the expert's label map, None where there is none.
+        labels: what the truth's values mean.
+        layout: how the case was found, for the provenance.
+        problems: sentences about what finding alone can tell is wrong.
+    """
+
+    name: str
+    subject: str
+    images: Mapping[Modality, VolumeFile]
+    truth: Path | None
+    labels: LabelValues
+    layout: str
+    problems: tuple[str, ...] = field(default=())
+
+
+def find_cases(dataset: Path) -> tuple[TrainingCase, ...]:
+    """Find the cases of a dataset by its layout, sorted by name.
+
+    Args:
+        dataset: a folder in the layout of BraTS 2018 to 2024, nnU-Net or the Decathlon, or a CSV with the columns
+            name, subject (optional), t1, t1c, t2, flair, truth, labels (optional: "2020" or "2023"), whose paths are
+            relative to it.
+
+    Raises:
+        InputError: there is no such dataset, or no case in it.
+    """
+    if dataset.suffix.lower() == ".csv":
+        cases = _from_csv(dataset)
+    elif (dataset / "dataset.json").is_file():
+        from sofa_training.decathlon import find_described_cases  # noqa: PLC0415 - the two modules share the types above
+
+        cases = find_described_cases(dataset)
+    elif dataset.is_dir():
+        cases = _from_brats(dataset)
+    else:
+        raise InputError(f"There is no dataset at {dataset}; give a folder of cases or a CSV file.")
+    if not cases:
+        raise InputError(
+            f"No case was found in {dataset}; expected BraTS folders (CASE/CASE_t1.nii.gz, ...), nnU-Net or Decathlon "
+            "folders with a dataset.json, or a CSV."
+        )
+    return tuple(sorted(cases, key=lambda case: case.name))
+
+
+def subject_of(case: str) -> str:
+    """Return the patient of a BraTS case name, which is the name without the number of the scan."""
+    match = _SCAN_NUMBER.match(case)
+    return match["subject"] if match else case
+
+
+def _from_brats(root: Path) -> list[TrainingCase]:
+    groups: dict[tuple[Path, str], dict[str, Path]] = {}
+    for path in sorted(root.rglob("*")):
+        match = _VOLUME_FILE.match(path.name)
+        if match is None or not path.is_file():
+            continue
+        suffix = match["suffix"].lower()
+        if path.name == _BRATS2020_MISNAMED_TRUTH:
+            groups.setdefault((path.parent, path.parent.name), {})["seg"] = path
+        elif suffix == "seg" or modality_of(suffix) is not None:
+            groups.setdefault((path.parent, match["case"]), {})[suffix] = path
+    by_folder: dict[Path, list[str]] = {}
+    for folder, name in groups:
+        by_folder.setdefault(folder, []).append(name)
+    cases = []
+    for (folder, name), files in groups.items():
+        images = {m: VolumeFile(path) for suffix, path in files.items() if (m := modality_of(suffix)) is not None}
+        neighbours = by_folder[folder]
+        mixed = len(neighbours) > 1 and (len(images) < len(MODALITIES) or "seg" not in files)
+        new_names = bool({"t1n", "t2f", "t2w"} & files.keys())
+        cases.append(
+            TrainingCase(
+                name=name,
+                subject=subject_of(name),
+                images={m: images[m] for m in MODALITIES if m in images},
+                truth=files.get("seg"),
+                labels=LABELS_BRATS2023 if new_names else LABELS_BRATS2020,
+                layout="BraTS 2023/2024" if new_names else "BraTS 2018-2021",
+                problems=(f"Files of several patients are mixed in {folder}: {', '.join(sorted(neighbours))}.",)
+                if mixed
+                else (),
+            )
+        )
+    return cases
+
+
+def _from_csv(table: Path) -> list[TrainingCase]:
+    if not table.is_file():
+        raise InputError(f"There is no table at {table}.")
+    cases = []
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        required = {"name", "truth"}
+        known = required | {"subject", "labels"} | {m.value for m in MODALITIES}
+        columns = set(reader.fieldnames or ())
+        if not required <= columns or columns - known:
+            raise InputError(
+                f"{table} must have the columns name, truth, {', '.join(m.value for m in MODALITIES)} and may have "
+                f"subject and labels; it has {', '.join(sorted(columns)) or 'none'}."
+            )
+        for row in reader:
+            scheme = row.get("labels") or "2020"
+            if scheme not in ("2020", "2023"):
+                raise InputError(f'{table}: the labels of {row["name"]} must be "2020" or "2023", not "{scheme}".')
+            truth = row["truth"].strip() if row["truth"] else ""
+            cases.append(
+                TrainingCase(
+                    name=row["name"],
+                    subject=row.get("subject") or subject_of(row["name"]),
+                    images={m: VolumeFile(table.parent / row[m.value]) for m in MODALITIES if row.get(m.value)},
+                    truth=table.parent / truth if truth else None,
+                    labels=LABELS_BRATS2020 if scheme == "2020" else LABELS_BRATS2023,
+                    layout="CSV",
+                )
+            )
+    return cases

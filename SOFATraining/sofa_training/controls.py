@@ -1,0 +1,45 @@
+"""What a box alone is worth: shapes drawn into boxes of the truth, reading no image.
+
+A result under a prompted protocol says something about the model only as far as it beats these. Each region is
+measured on its own, in its own boxes, as the paper's one-vs-all masks are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sofa_engine.types import Box
+
+
+def _ellipsoid(shape: tuple[int, ...], lower: tuple[int, ...], upper: tuple[int, ...]) -> np.ndarray:
+    """Return the ellipsoid inscribed in a half-open box of any dimension, bool of `shape`."""
+    grid = np.ogrid[tuple(slice(n) for n in shape)]
+    distance = sum(
+        ((axis - (low + high - 1) / 2) / ((high - low) / 2)) ** 2
+        for axis, low, high in zip(grid, lower, upper, strict=True)
+    )
+    return np.asarray(distance <= 1)
+
+
+def ellipses_in_slice_boxes(truth: np.ndarray) -> np.ndarray:
+    """Return an ellipse in the truth's tight box of every slice: the control of the oracle protocol.
+
+    Args:
+        truth: bool (D, H, W), one region.
+
+    Returns:
+        bool (D, H, W).
+    """
+    drawn = np.zeros_like(truth, dtype=bool)
+    for index in np.flatnonzero(truth.any(axis=(1, 2))):
+        rows, columns = np.flatnonzero(truth[index].any(axis=1)), np.flatnonzero(truth[index].any(axis=0))
+        lower, upper = (rows[0], columns[0]), (rows[-1] + 1, columns[-1] + 1)
+        drawn[index] = _ellipsoid(truth.shape[1:], lower, upper)
+    return drawn
+
+
+def ellipsoid_in_box(shape: tuple[int, int, int], box: Box | None) -> np.ndarray:
+    """Return the ellipsoid in one 3D box, bool of `shape`: the control of the box3d protocol; empty without a box."""
+    if box is None:
+        return np.zeros(shape, dtype=bool)
+    return _ellipsoid(shape, box.lower, box.upper)

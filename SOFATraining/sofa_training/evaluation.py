@@ -1,0 +1,162 @@
+"""Measuring a model on whole volumes, through the very session that clinicians use, under named protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sofa_engine.api import ModelInfo
+from sofa_engine.options import SessionOptions
+from sofa_engine.predictor import Predictor
+from sofa_engine.session import SegmentationSession
+from sofa_training.cases import TrainingCase
+from sofa_training.edits import EditCurve, correct_until
+from sofa_training.metrics import RegionScore, score_labels, score_region
+from sofa_training.protocols import Protocol, control_mask, refine_with_person_boxes, segment_with_oracle
+from sofa_training.regions import REGIONS, region_mask
+from sofa_training.reliability import Reliability, measure_reliability
+from sofa_training.working import WorkingCase, open_working_case
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case under one protocol.
+
+    Attributes:
+        case: its name.
+        protocol: how the result was obtained.
+        scores: per region of `REGIONS`.
+        controls: what the protocol's boxes alone score, same order.
+    """
+
+    case: str
+    protocol: Protocol
+    scores: tuple[RegionScore, ...]
+    controls: tuple[RegionScore, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything measured of one model.
+
+    Attributes:
+        model: which.
+        results: case by case and protocol by protocol.
+        curves: corrections simulated per case, empty if not asked for.
+        reliability: per case, empty if not asked for.
+        pictures: (case, protocol) -> middle slice, FLAIR or the first sequence (H, W) uint8, truth and found labels.
+    """
+
+    model: ModelInfo
+    results: tuple[CaseResult, ...]
+    curves: tuple[EditCurve, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
+    pictures: dict[tuple[str, Protocol], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to measure.
+
+    Attributes:
+        protocols: one or more.
+        distances: whether to compute HD95.
+        edits: how many corrections to simulate per case; 0 leaves the curve out.
+        reliability: whether to measure calibration.
+        pictures: whether to keep a slice of every result.
+    """
+
+    protocols: tuple[Protocol, ...] = (Protocol.AUTO,)
+    distances: bool = True
+    edits: int = 0
+    reliability: bool = False
+    pictures: bool = True
+
+
+def evaluate(
+    cases: Sequence[TrainingCase],
+    predictor: Predictor,
+    options: EvaluationOptions,
+    *,
+    session_options: SessionOptions | None = None,
+    progress: Callable[[tuple[CaseResult, ...]], None] | None = None,
+) -> Evaluation:
+    """Segment and score cases one after the other.
+
+    Args:
+        cases: with truth; none of them may have been trained on, which only the caller can know.
+        predictor: the model.
+        options: what to measure.
+        session_options: the session's choices; those of the model's mode if None.
+        progress: told the results of each case as it is done.
+
+    Raises:
+        InputError: a case cannot be read.
+    """
+    results: list[CaseResult] = []
+    curves: list[EditCurve] = []
+    reliability: list[Reliability] = []
+    pictures: dict[tuple[str, Protocol], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    for files in cases:
+        working = open_working_case(files)
+        session = SegmentationSession(working.case, predictor, session_options)
+        session.first_pass()
+        if options.reliability:
+            reliability.append(measure_reliability(files.name, session, predictor, working))
+        labels = _labels_of(options.protocols, session, predictor, working, files.name)
+        done = tuple(_score(files.name, protocol, found, working, options) for protocol, found in labels.items())
+        results += done
+        if options.pictures:
+            pictures |= {(files.name, p): _picture(working, found) for p, found in labels.items()}
+        if options.edits:
+            session.first_pass()  # back to the start: the embeddings are kept
+            curves.append(correct_until(session, working.truth, files.name, options.edits))
+        session.close()
+        if progress is not None:
+            progress(done)
+    return Evaluation(predictor.info, tuple(results), tuple(curves), tuple(reliability), pictures)
+
+
+def _labels_of(
+    protocols: Sequence[Protocol],
+    session: SegmentationSession,
+    predictor: Predictor,
+    working: WorkingCase,
+    name: str,
+) -> dict[Protocol, np.ndarray]:
+    """Return labels on the working grid; the protocols that leave the session as it is come first."""
+    labels: dict[Protocol, np.ndarray] = {}
+    if Protocol.AUTO in protocols:
+        labels[Protocol.AUTO] = session.labels()
+    if Protocol.ORACLE in protocols:
+        labels[Protocol.ORACLE] = segment_with_oracle(working.case, working.truth, predictor, session.options)
+    if Protocol.BOX3D in protocols:
+        labels[Protocol.BOX3D] = refine_with_person_boxes(session, working.truth, name)
+    return {protocol: labels[protocol] for protocol in protocols}
+
+
+def _score(
+    name: str, protocol: Protocol, labels: np.ndarray, working: WorkingCase, options: EvaluationOptions
+) -> CaseResult:
+    spacing = working.grid.reference.spacing
+    truth = working.reference_truth
+    scores = score_labels(working.to_reference(labels), truth, spacing, distances=options.distances)
+    controls = tuple(
+        score_region(
+            region, control_mask(protocol, truth, region, name), region_mask(truth, region), spacing, distances=False
+        )
+        for region in REGIONS
+    )
+    return CaseResult(name, protocol, scores, controls)
+
+
+def _picture(working: WorkingCase, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the slice with the largest tumour: grey values stretched to uint8, truth, found."""
+    images = working.case.images
+    image = images[working.case.modalities[-1]]
+    index = int(np.count_nonzero(working.truth, axis=(1, 2)).argmax())
+    high = float(np.percentile(image[image > 0], 99.5)) if bool((image > 0).any()) else 1.0
+    grey = np.clip(image[index] / high * 255, 0, 255).astype(np.uint8)
+    return grey, working.truth[index].copy(), labels[index].copy()

@@ -1,0 +1,79 @@
+"""Who trains and who validates: folds by subject, kept as files so that a number can be traced to its cases.
+
+With 369 subjects the first fold holds 73 for validation and 296 for training, the paper's split (section 4.1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sofa_engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Names of the cases on either side of a split."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def make_folds(subjects: Sequence[tuple[str, str]], count: int = 5, seed: int = 0) -> tuple[Fold, ...]:
+    """Split cases so that no subject is on both sides.
+
+    Args:
+        subjects: (case, subject) pairs; a subject may have several cases.
+        count: number of folds.
+        seed: of the shuffle.
+
+    Returns:
+        Folds whose validation sides are disjoint and together all cases; sizes in subjects differ by at most one,
+        the smallest first.
+
+    Raises:
+        InputError: there are fewer subjects than folds.
+    """
+    by_subject: dict[str, list[str]] = {}
+    for case, subject in sorted(subjects):
+        by_subject.setdefault(subject, []).append(case)
+    if len(by_subject) < count:
+        raise InputError(f"{count} folds need at least {count} subjects, and there are {len(by_subject)}.")
+    order = np.random.default_rng(seed).permutation(sorted(by_subject))
+    # array_split puts the larger parts first; reversed, the paper's 73 of 369 come as fold 0.
+    parts = list(reversed(np.array_split(order, count)))
+    everyone = sorted(case for case, _ in subjects)
+    folds = []
+    for part in parts:
+        validation = {case for subject in part for case in by_subject[subject]}
+        folds.append(Fold(tuple(c for c in everyone if c not in validation), tuple(sorted(validation))))
+    return tuple(folds)
+
+
+def write_folds(folds: Sequence[Fold], path: Path) -> None:
+    """Write the validation lists; training is everything else in them."""
+    lists = [list(fold.validation) for fold in folds]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps({"validation": lists}, indent=1) + "\n")
+    part.replace(path)
+
+
+def read_folds(path: Path) -> tuple[Fold, ...]:
+    """Read what `write_folds` wrote.
+
+    Raises:
+        InputError: the file is missing, is no fold list, or has a case in two folds.
+    """
+    try:
+        lists = json.loads(path.read_text())["validation"]
+        everyone = sorted(case for part in lists for case in part)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a list of folds; make one with `sofa prepare --folds`. ({error})") from error
+    if len(everyone) != len(set(everyone)):
+        raise InputError(f"{path} lists a case in two folds, so its validation would not be independent.")
+    return tuple(Fold(tuple(case for case in everyone if case not in set(part)), tuple(sorted(part))) for part in lists)

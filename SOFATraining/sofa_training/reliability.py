@@ -1,0 +1,88 @@
+"""Whether the model knows when it is wrong: calibration of its probabilities, ranking by its predicted IoU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from sofa_engine.cropping import brain_box
+from sofa_engine.normalise import normalise_case
+from sofa_engine.predictor import Predictor
+from sofa_engine.session import SegmentationSession
+from sofa_engine.types import SUB_REGIONS
+from sofa_training.working import WorkingCase
+
+_BINS = 15
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of one case, per sub-region in the order of `SUB_REGIONS`.
+
+    Attributes:
+        case: its name.
+        calibration_error: expected calibration error over the brain's voxels where probability or truth says
+            anything (probability above 0.01 or truth), in 15 bins; NaN where there is none.
+        rank: Spearman correlation, over slices where first pass or truth has the sub-region, between the IoU that the
+            model predicts and the true one; NaN with fewer than 3 slices or without variation.
+    """
+
+    case: str
+    calibration_error: tuple[float, ...]
+    rank: tuple[float, ...]
+
+
+def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, bins: int = _BINS) -> float:
+    """Return the mean gap between stated probability and observed frequency, weighted by bin size; NaN for nothing.
+
+    Args:
+        probability: (n,), 0 to 1.
+        truth: bool (n,).
+        bins: equal widths.
+    """
+    if probability.size == 0:
+        return float("nan")
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    stated = np.bincount(place, weights=probability, minlength=bins)
+    observed = np.bincount(place, weights=truth.astype(np.float64), minlength=bins)
+    return float(np.abs(stated - observed).sum() / count.sum())
+
+
+def measure_reliability(
+    name: str, session: SegmentationSession, predictor: Predictor, working: WorkingCase
+) -> Reliability:
+    """Measure one case after the session's first pass."""
+    crop = brain_box(normalise_case(working.case)[1])
+    truth = working.truth[crop.slices]
+    final = session.probabilities()[(slice(None), *crop.slices)].astype(np.float32)
+    calibration, rank = [], []
+    hits = np.zeros((len(SUB_REGIONS), crop.shape[0]))
+    unions = np.zeros_like(hits)
+    quality = np.zeros_like(hits)
+    step = session.options.batch_slices
+    for at in range(0, crop.shape[0], step):
+        part = np.arange(at, min(at + step, crop.shape[0]))
+        answer = predictor.segment(part)
+        for sub_region in SUB_REGIONS:
+            found = answer.probabilities[sub_region.index] > session.options.tau
+            there = truth[part] == sub_region.label
+            hits[sub_region.index, part] = (found & there).sum(axis=(1, 2))
+            unions[sub_region.index, part] = (found | there).sum(axis=(1, 2))
+        quality[:, part] = answer.quality
+    for sub_region in SUB_REGIONS:
+        there = truth == sub_region.label
+        probability = final[sub_region.index]
+        counted = there | (probability > 0.01)
+        calibration.append(expected_calibration_error(probability[counted], there[counted]))
+        some = unions[sub_region.index] > 0
+        rank.append(_spearman(quality[sub_region.index][some], (hits / np.maximum(unions, 1))[sub_region.index][some]))
+    return Reliability(name, tuple(calibration), tuple(rank))
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> float:
+    if first.size < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(spearmanr(first, second).statistic)

@@ -1,0 +1,47 @@
+"""Where a run's weights come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sofa_engine.errors import WeightsError
+from sofa_engine.model.checkpoint import load_checkpoint
+from sofa_engine.model.config import ModelConfig
+from sofa_engine.model.network import SofaModel
+
+#: Parts that may be new in the arrangement that is trained: each starts as the identity or from the prompt encoder.
+_MAY_BE_NEW = ("attention.", "first_tokens", "image_encoder.conditioning", "mask_decoder.detail", "prompt_encoder.mask")
+
+
+def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel:
+    """Return the network to train.
+
+    Args:
+        config: its arrangement.
+        start: checkpoint to begin from, or None for random weights.
+        seed: of the random weights.
+
+    Raises:
+        WeightsError: the checkpoint cannot be loaded, or is of another arrangement.
+    """
+    torch.manual_seed(seed)
+    model = SofaModel(config)
+    if start is None:
+        return model
+    source, _ = load_checkpoint(start)
+    given, wanted = source.state_dict(), model.state_dict()
+    wrong = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    missing = [key for key in wanted if key not in given and not key.startswith(_MAY_BE_NEW)]
+    if wrong or missing:
+        example = (wrong or missing)[0]
+        raise WeightsError(
+            f"{start.name} is of another arrangement ({source.config.arrangement}) than the configuration's "
+            f"({config.arrangement}): {len(wrong) + len(missing)} tensors differ, for example {example}. Choose a matching "
+            "start, or set [model] to the checkpoint's arrangement."
+        )
+    model.load_state_dict({key: value for key, value in given.items() if key in wanted}, strict=False)
+    if "first_tokens" not in given:
+        model.reset_first_tokens()
+    return model

@@ -1,0 +1,390 @@
+"""The training loop. Read it from top to bottom: `train` sets up, `_Run.go` loops, the rest are its steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from sofa_engine.errors import InputError, OutputError, SofaError
+from sofa_engine.model.checkpoint import save_checkpoint
+from sofa_engine.model.network import SofaModel
+from sofa_training.config import TrainingConfig, dump_config, load_config
+from sofa_training.dataset import RunSampler, Sample, SliceDataset
+from sofa_training.distributed import Process, join_processes
+from sofa_training.embeddings import EmbeddingCache
+from sofa_training.folds import read_folds
+from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
+from sofa_training.prepared import PreparedCase, read_folder
+from sofa_training.runlog import RunLog
+from sofa_training.start import build_model
+from sofa_training.state import RunState, load_state, save_state
+from sofa_training.step import StepResult, TrainingStep
+from sofa_training.stopping import StopRequest
+from sofa_training.validation import CaseDice, Preview, mean_dice, predictor_of, validate
+
+CONFIG, BEST, LAST, PREVIEW = "config.toml", "best.safetensors", "last.safetensors", "preview.npz"
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: How fast the running Dice of the difficulty weights follows.
+_DICE_MEMORY = 0.99
+
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        reason: "finished", "no more progress" or "stopped".
+        epochs: completed.
+        best: best validation score, None without validation.
+        checkpoint: the weights to use.
+    """
+
+    reason: str
+    epochs: int
+    best: float | None
+    checkpoint: Path
+
+
+def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: Listener | None = None) -> Outcome:
+    """Train a model, alone or as one of torchrun's processes.
+
+    Args:
+        config: everything about the run.
+        out: folder of the run: config.toml, log.jsonl, tensorboard/, last.pt, best.safetensors, last.safetensors.
+        resume: go on from `last.pt`; the configuration must be the run's.
+        listener: told every event that is logged (name, values), in the leading process.
+
+    Raises:
+        InputError: the data, folds or configuration cannot be used, said before training starts.
+        WeightsError: the start checkpoint cannot be used.
+        OutputError: a file cannot be written; the last good checkpoint is kept.
+        SofaError: the loss is no longer a number; the last good checkpoint is kept.
+    """
+    with join_processes(config.run.device) as process:
+        training, validating = read_sides(config)
+        model = build_model(config.model, None if resume else config.start, config.run.seed)
+        prepare_folder(config, out, process, resume=resume)
+        run = _Run(config, out, process, model, training, validating, listener)
+        if resume:
+            run.restore()
+        with StopRequest(out) as stop:
+            return run.go(stop)
+
+
+def resume_config(out: Path) -> TrainingConfig:
+    """Return the configuration that a run was started with.
+
+    Raises:
+        InputError: `out` is no run.
+    """
+    if not (out / CONFIG).is_file():
+        raise InputError(f"{out} is no training run: it has no {CONFIG}.")
+    return load_config(out / CONFIG)
+
+
+def read_sides(config: TrainingConfig) -> tuple[tuple[PreparedCase, ...], tuple[PreparedCase, ...]]:
+    """Return the training and validation cases.
+
+    Raises:
+        InputError: the folder or the folds cannot be used.
+    """
+    data = config.data
+    if data.fold is None:
+        return read_folder(data.prepared), ()
+    if data.folds is None:
+        raise InputError("data.fold is set, so data.folds must name the file of the folds.")
+    folds = read_folds(data.folds)
+    if data.fold >= len(folds):
+        raise InputError(f"data.fold is {data.fold}, but {data.folds} has folds 0 to {len(folds) - 1}.")
+    fold = folds[data.fold]
+    most = config.run.validate_cases or len(fold.validation)
+    return read_folder(data.prepared, fold.train), read_folder(data.prepared, fold.validation[:most])
+
+
+def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resume: bool) -> None:
+    """Make the run's folder and write its configuration; refuse to overwrite another run.
+
+    Raises:
+        InputError: a run is there already and `resume` was not asked for.
+        OutputError: the folder cannot be written.
+    """
+    if not process.leads:
+        return
+    if not resume and (out / CONFIG).exists():
+        raise InputError(f"{out} holds a run already; resume it, or choose another folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / CONFIG).write_text(dump_config(config))
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
+
+
+class _Run:
+    """One training: everything that lives as long as it does."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        out: Path,
+        process: Process,
+        model: SofaModel,
+        training: tuple[PreparedCase, ...],
+        validating: tuple[PreparedCase, ...],
+        listener: Listener | None,
+    ) -> None:
+        self.config, self.out, self.process, self.validating = config, out, process, validating
+        self.listener = listener
+        if config.run.deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        self.dataset = SliceDataset(training, config)
+        self.model = model.to(process.device, memory_format=torch.channels_last)
+        cache = EmbeddingCache(out / "embeddings") if config.run.cached_variants else None
+        self.step = TrainingStep(self.model, config, cache).train()
+        self.optimiser = build_optimiser(self.model, config.optimiser)
+        self.average = build_average(self.model, config.optimiser.average)
+        self.scaler = torch.amp.GradScaler(process.device.type, enabled=config.run.precision == "fp16")
+        self.state = RunState()
+        self.per_epoch = len(RunSampler(len(self.dataset), config.run.batch, 1, world=process.world))
+        self.total_steps = max(1, config.run.epochs * self.per_epoch // config.run.accumulate)
+        self.log: RunLog | None = None
+
+    def restore(self) -> None:
+        """Continue where `last.pt` was written."""
+        self.state, parts = load_state(self.out)
+        self.model.load_state_dict(parts["model"])
+        self.optimiser.load_state_dict(parts["optimiser"])
+        self.scaler.load_state_dict(parts["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(parts["average"])
+
+    def go(self, stop: StopRequest) -> Outcome:
+        """Run to the end, to a stop, or to a failure."""
+        state, run = self.state, self.config.run
+        place = (state.epoch, state.iteration)
+        self.log = RunLog(self.out, resume_at=place if place > (0, 0) else None) if self.process.leads else None
+        try:
+            self._tell(
+                "start", step=state.step, epochs=run.epochs, iterations_per_epoch=self.per_epoch, **self._facts()
+            )
+            module = self._distributed()
+            batches = iter(self._loader(place))
+            began, reason = time.monotonic() - state.seconds, "finished"
+            while state.epoch < run.epochs:
+                last = state.iteration == self.per_epoch - 1
+                stopping = self._iterate(module, batches, began, stop, last=last)
+                if last:
+                    state.epoch, state.iteration = state.epoch + 1, 0
+                    state.seconds = time.monotonic() - began
+                    if state.epoch % run.validate_every == 0 or state.epoch == run.epochs:
+                        self._validate()
+                    self._save()
+                    if run.patience and state.misses >= run.patience:
+                        reason = "no more progress"
+                        break
+                else:
+                    state.iteration += 1
+                    state.seconds = time.monotonic() - began
+                    if stopping or (run.checkpoint_steps and state.iteration % run.checkpoint_steps == 0):
+                        self._save()
+                if stopping:
+                    reason = "stopped"
+                    break
+            return self._finish(reason)
+        except SofaError as error:
+            self._tell("end", reason=str(error), step=state.step, epoch=state.epoch, failed=True)
+            raise
+        finally:
+            if self.log is not None:
+                self.log.close()
+
+    def _iterate(self, module: nn.Module, batches: Any, began: float, stop: StopRequest, *, last: bool) -> bool:
+        """Do one iteration; return whether the run was asked to stop."""
+        config, state, process = self.config, self.state, self.process
+        start = time.monotonic()
+        batch = Sample(*(tensor.to(process.device, non_blocking=True) for tensor in next(batches)))
+        loaded = time.monotonic()
+        number = state.epoch * self.per_epoch + state.iteration
+        # Whatever torch draws in this iteration is a function of its place in the run.
+        torch.manual_seed(config.run.seed * 1_000_003 + number * process.world + process.rank)
+        updates = (number + 1) % config.run.accumulate == 0
+        rate = learning_rate(state.step, self.total_steps, config.optimiser)
+        set_rate(self.optimiser, rate)
+        quiet = nullcontext() if updates or not isinstance(module, DistributedDataParallel) else module.no_sync()
+        with quiet:
+            with self._autocast():
+                result: StepResult = module(batch, self._weights())
+            self.scaler.scale(result.loss / config.run.accumulate).backward()
+        means = process.mean(torch.stack([result.loss.detach(), result.first, result.second]).float())
+        loss, first, second = means.tolist()
+        if not np.isfinite(loss):
+            raise SofaError(
+                f"The loss became {loss} in epoch {state.epoch + 1}, iteration {state.iteration + 1}; the run stopped and "
+                "its last good checkpoint is kept. Lower optimiser.rate, or use precision bf16 or fp32, and resume."
+            )
+        if updates:
+            self._update()
+        dice = process.total(torch.stack([result.dice, result.count]).float())
+        self._remember(dice)
+        asked = process.total(torch.tensor([float(stop.requested)], device=process.device))
+        seconds = time.monotonic() - start
+        done = number + 1
+        share = (time.monotonic() - began) / done
+        self._tell(
+            "step",
+            step=state.step,
+            epoch=state.epoch,
+            iteration=state.iteration,
+            loss=loss,
+            first=first,
+            second=second,
+            rate=rate,
+            dice=self._dice_of(dice),
+            seconds=seconds,
+            loading=(loaded - start) / seconds,
+            slices_per_second=config.run.batch / seconds,
+            remaining_s=share * (config.run.epochs * self.per_epoch - done),
+        )
+        return bool(asked.item() > 0)
+
+    def _update(self) -> None:
+        """Move the weights, unless the gradient is not finite."""
+        config = self.config.optimiser
+        self.scaler.unscale_(self.optimiser)
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip or float("inf"))
+        # With loss scaling an overflow is expected now and then, and the scaler skips it.
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            raise SofaError(
+                f"The gradient became {norm.item()} in epoch {self.state.epoch + 1}; the run stopped and its last good "
+                "checkpoint is kept. Lower optimiser.rate, or use precision fp32, and resume."
+            )
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.state.step += 1
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def _validate(self) -> None:
+        """Measure the validation cases, shared among the processes, and keep the best weights."""
+        state, process = self.state, self.process
+        if not self.validating:
+            return
+        predictor = predictor_of(self._weights_to_keep(), process.device, self.config.run.precision)
+        mine = self.validating[process.rank :: process.world]
+        rows, preview = validate(predictor, mine, self.config.modalities) if mine else ([], None)
+        gathered: list[CaseDice] = [row for part in process.gathered(rows) for row in part]
+        dice = mean_dice(gathered)
+        score = float(np.mean(list(dice.values())))
+        if state.best is None or score > state.best:
+            state.best, state.best_epoch, state.misses = score, state.epoch, 0
+            self._keep(BEST, {"validation_dice": dice})
+        else:
+            state.misses += 1
+        self._show(preview)
+        self._tell("validation", step=state.step, epoch=state.epoch, score=score, best=state.best, dice=dice)
+
+    def _finish(self, reason: str) -> Outcome:
+        state = self.state
+        self._keep(LAST, {})
+        checkpoint = self.out / (BEST if state.best is not None else LAST)
+        self._tell(
+            "end", reason=reason, step=state.step, epoch=state.epoch, best=state.best, checkpoint=checkpoint.name
+        )
+        return Outcome(reason, state.epoch, state.best, checkpoint)
+
+    def _save(self) -> None:
+        if self.process.leads:
+            parts = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+            parts["scaler"] = self.scaler.state_dict()
+            if self.average is not None:
+                parts["average"] = self.average.state_dict()
+            save_state(self.out, self.state, parts)
+
+    def _keep(self, name: str, notes: dict[str, object]) -> None:
+        """Write the weights for inference."""
+        if self.process.leads:
+            facts: dict[str, object] = {"epochs": self.state.epoch, "steps": self.state.step, **self._facts(), **notes}
+            save_checkpoint(self._weights_to_keep(), self.out / name, name=self.out.name, notes=facts)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "training_cases": len(self.dataset.cases),
+            "validation_cases": len(self.validating),
+            "device": str(self.process.device),
+            "processes": self.process.world,
+            "arrangement": self.config.model.arrangement,
+        }
+
+    def _weights_to_keep(self) -> SofaModel:
+        return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
+
+    def _show(self, preview: Preview | None) -> None:
+        """Write the preview for whoever watches the run."""
+        if preview is None or not self.process.leads:
+            return
+        part = self.out / (PREVIEW + ".part")
+        with part.open("wb") as file:
+            np.savez(file, **vars(preview))
+        part.replace(self.out / PREVIEW)
+
+    def _weights(self) -> torch.Tensor:
+        """Return the weight of each sub-region, mean 1: the harder it still is, the more it counts."""
+        exponent = self.config.loss.difficulty
+        weights = (1 - torch.tensor(self.state.dice)).clamp(min=0.05) ** exponent
+        return (weights / weights.mean()).to(self.process.device)
+
+    def _remember(self, dice: torch.Tensor) -> None:
+        for region, (total, count) in enumerate(dice.T.tolist()):
+            if count:
+                self.state.dice[region] = _DICE_MEMORY * self.state.dice[region] + (1 - _DICE_MEMORY) * total / count
+
+    @staticmethod
+    def _dice_of(dice: torch.Tensor) -> dict[str, float]:
+        names = ("NCR", "ED", "ET")
+        return {name: total / count for name, (total, count) in zip(names, dice.T.tolist(), strict=True) if count}
+
+    def _loader(self, place: tuple[int, int]) -> DataLoader[Sample]:
+        run, process = self.config.run, self.process
+        sampler = RunSampler(
+            len(self.dataset), run.batch, run.epochs, rank=process.rank, world=process.world, start=place
+        )
+        return DataLoader(
+            self.dataset,
+            batch_sampler=sampler,
+            num_workers=run.workers,
+            pin_memory=process.device.type == "cuda",
+            prefetch_factor=4 if run.workers else None,
+        )
+
+    def _distributed(self) -> nn.Module:
+        module: nn.Module = self.step
+        if self.config.run.compile:
+            module = torch.compile(module)  # type: ignore[assignment]
+        if self.process.world == 1:
+            return module
+        ids = [self.process.device.index] if self.process.device.type == "cuda" else None
+        # A batch without any prompt leaves the prompt encoder out.
+        return DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _DTYPES[self.config.run.precision]
+        return torch.autocast(self.process.device.type, dtype, enabled=dtype is not torch.float32)
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if self.log is not None:
+            self.log.write(event, **values)
+        if self.listener is not None and self.process.leads:
+            self.listener(event, values)

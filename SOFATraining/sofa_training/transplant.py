@@ -1,0 +1,71 @@
+"""Another patient's tumour in this patient's brain: with few cases, a way to see tumours in new surroundings.
+
+Works where both cases lie in one atlas space, as BraTS's do: a voxel keeps its place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from sofa_training.prepared import PreparedCase
+
+#: Standard deviation of the soft border between the two brains, pixels.
+_BORDER = 2.0
+
+
+def transplanted(
+    images: np.ndarray,
+    labels: np.ndarray,
+    case: PreparedCase,
+    index: int,
+    donor: PreparedCase,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add the donor's tumour of the same height in the atlas (up to 3 slices off) to a slice.
+
+    Args:
+        images: uint8 (4, C, H, W), the receiving slice with its neighbours.
+        labels: uint8 (H, W).
+        case: where they are from.
+        index: which slice they are.
+        donor: whose tumour to take.
+        rng: generator.
+
+    Returns:
+        New arrays; the ones given where the donor has no tumour there, or lacks a sequence that the case has.
+    """
+    if donor.name == case.name or bool((case.present & ~donor.present).any()):
+        return images, labels
+    there = index + case.extent.lower[0] - donor.extent.lower[0] + int(rng.integers(-3, 4))
+    if not 0 <= there < donor.truth.shape[0] or not donor.pixels[:, there].any():
+        return images, labels
+    reach = images.shape[1] // 2
+    neighbours = np.clip(np.arange(there - reach, there + reach + 1), 0, donor.truth.shape[0] - 1)
+    move = (donor.extent.lower[1] - case.extent.lower[1], donor.extent.lower[2] - case.extent.lower[2])
+    new_labels = _moved(np.asarray(donor.truth[there]), move, labels.shape)
+    new_images = _moved(np.asarray(donor.images[:, neighbours]), move, labels.shape)
+    brain = images.any(axis=(0, 1))
+    tumour = (new_labels > 0) & brain
+    if not tumour.any():
+        return images, labels
+    weight = np.clip(
+        2 * ndimage.gaussian_filter(ndimage.binary_dilation(tumour, iterations=2).astype(float), _BORDER), 0, 1
+    )
+    weight = np.where(brain & new_images.any(axis=(0, 1)), weight, 0.0)
+    mixed = np.rint(images + weight * (new_images.astype(np.float64) - images)).astype(np.uint8)
+    return mixed, np.where(tumour, new_labels, labels)
+
+
+def _moved(array: np.ndarray, move: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """Return (..., h, w) placed at `move` (y, x) in an empty (..., H, W)."""
+    placed = np.zeros((*array.shape[:-2], *shape), dtype=array.dtype)
+    target, source = [], []
+    for offset, length, size in zip(move, array.shape[-2:], shape, strict=True):
+        start, stop = max(0, offset), min(size, offset + length)
+        if stop <= start:
+            return placed
+        target.append(slice(start, stop))
+        source.append(slice(start - offset, stop - offset))
+    placed[..., target[0], target[1]] = array[..., source[0], source[1]]
+    return placed
