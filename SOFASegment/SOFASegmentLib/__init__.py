@@ -10,8 +10,8 @@ A face needs four things::
     controller.segment()                                # first pass; then the user drags boxes
 
 `scheduler` is a `Scheduler`: `callLater(milliseconds, function)` and `post(function)` on the main thread, and
-`runInBackground(work)`. Slicer implements it with QTimer, the browser face with asyncio; `ImmediateScheduler` runs
-everything at once (scripts, tests); `BackgroundThread` is the worker thread that both faces can use.
+`runInBackground(work)`. Slicer implements it with QTimer, the browser face with asyncio; `ManualScheduler.drain()` runs
+everything that waits (scripts, tests); `BackgroundThread` is the worker thread that both faces can use.
 `openSession(case, progress, cancel)` returns a `sofa_engine.api.Session` and is called in the background.
 
 Where things are kept: the scene alone. `SceneState` wraps one vtkMRMLScriptedModuleNode, whose node references are
@@ -37,3 +37,18 @@ Modules
     insights      tables and chart; overlays: confidence volume; slices: visible slices and jumping
     export        NIfTI, boxes and report, what still misses for DICOM SEG
 """
+
+from SOFASegmentLib.controller import Phase, SegmentController
+from SOFASegmentLib.scene_state import SceneState
+from SOFASegmentLib.scheduler import BackgroundThread, ManualScheduler, Scheduler
+from SOFASegmentLib.signals import Signal
+
+__all__ = [
+    "BackgroundThread",
+    "ManualScheduler",
+    "Phase",
+    "SceneState",
+    "Scheduler",
+    "SegmentController",
+    "Signal",
+]

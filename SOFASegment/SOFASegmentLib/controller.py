@@ -1,0 +1,393 @@
+"""What a face commands and listens to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import slicer
+import vtk
+from sofa_engine.api import ModelInfo
+from sofa_engine.errors import InputError, SofaError
+from sofa_engine.progress import Progress
+from sofa_engine.types import SUB_REGIONS, Box, SubRegion
+
+from SOFASegmentLib import overlays, slices
+from SOFASegmentLib.boxes import BoxNodes
+from SOFASegmentLib.geometry import localGeometry, worldGeometry
+from SOFASegmentLib.insights import Insights, showInsights
+from SOFASegmentLib.interaction import Interaction, lesionBoxes
+from SOFASegmentLib.jobs import Job, JobQueue, Kind, wasCancelled
+from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
+from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
+from SOFASegmentLib.scheduler import Scheduler
+from SOFASegmentLib.segments import Segments
+from SOFASegmentLib.signals import Signal
+from SOFASegmentLib.volumes import caseFromVolumes
+
+#: Edge of a box that the user adds where the first pass found nothing.
+_NEW_BOX_MM = 30.0
+
+
+class Phase(Enum):
+    """Where a case stands."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    READY = "ready"
+
+
+class SegmentController(slicer.util.VTKObservationMixin):
+    """Segments the volumes that a `SceneState` names, and keeps the scene and the session alike from then on.
+
+    All methods are called on the main thread and return at once; all signals are emitted on the main thread.
+    """
+
+    def __init__(self, state: SceneState, scheduler: Scheduler, openSession: OpenSession) -> None:
+        """Listen to a scene; nothing is computed yet.
+
+        Args:
+            state: the scene's memory.
+            scheduler: how to wait and how to leave the main thread.
+            openSession: makes a session for a case; called in the background.
+        """
+        super().__init__()
+        self.phaseChanged, self.progressChanged = Signal(), Signal()
+        self.labelsChanged, self.historyChanged, self.insightsChanged = Signal(), Signal(), Signal()
+        self.warned, self.failed = Signal(), Signal()
+        self.state = state
+        self.phase = Phase.IDLE
+        self.progress: Progress | None = None
+        self.insights: Insights | None = None
+        self._scheduler = scheduler
+        self._openSession = openSession
+        self._jobs = JobQueue(scheduler, self._onIdle)
+        self._live: LiveCase | None = None
+        self._interaction: Interaction | None = None
+        self._images: tuple[Any, ...] = ()
+        self._uncertain = -1
+        self._insightsFresh = True
+        self._wantsConfidence = overlays.overlayShown(state)
+        self.addObserver(state.scene, slicer.vtkMRMLScene.StartCloseEvent, self._onSceneClosing)
+        self.addObserver(state.scene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
+
+    @property
+    def canUndo(self) -> bool:
+        """Whether `undo` would change something."""
+        return self._live is not None and self._live.canUndo
+
+    @property
+    def canRedo(self) -> bool:
+        """Whether `redo` would change something."""
+        return self._live is not None and self._live.canRedo
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about the case that the user should read."""
+        return () if self._live is None else self._live.warnings
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """Which model answered."""
+        return None if self._live is None else self._live.model
+
+    @property
+    def live(self) -> LiveCase | None:
+        """The session with what the scene shows of it, for exporting."""
+        return self._live
+
+    def segment(self) -> None:
+        """Run the first pass on the chosen volumes; what was there before stays until it succeeds."""
+        self._open(None)
+
+    def resume(self) -> None:
+        """Bring a session to where the scene is, after the scene was opened from a file."""
+        node, volumeNode = self.state.get(SEGMENTATION), self.state.reference()
+        if node is None or volumeNode is None:
+            self.failed.emit("The scene holds no segmentation to go on with; press Segment to start one.")
+            return
+        self._open(node)
+
+    def cancel(self) -> None:
+        """Stop what is running; the scene stays as it was before."""
+        self._jobs.cancelAll()
+
+    def undo(self) -> None:
+        """Take back the last change of boxes or voxels."""
+        if self._interaction is not None:
+            self._interaction.travel(forward=False)
+
+    def redo(self) -> None:
+        """Repeat what was last undone."""
+        if self._interaction is not None:
+            self._interaction.travel(forward=True)
+
+    def resetBox(self, subRegion: SubRegion) -> None:
+        """Go back to the boxes that the first pass made."""
+        self._refine(subRegion, lambda live: live.facts.firstBoxes[subRegion])
+
+    def addBox(self, subRegion: SubRegion, centreRas: Any = None) -> None:
+        """Add a box, where the first pass found none or for one more lesion.
+
+        Args:
+            subRegion: whose box.
+            centreRas: middle of the box in world RAS mm; the middle of the tumour, or else of the volume, if None.
+        """
+        self._refine(subRegion, lambda live: (*live.boxNodes.read(subRegion), self._newBox(live, centreRas)))
+
+    def deleteBox(self, roiNode: Any) -> None:
+        """Remove one of SOFA's boxes; without its last box a sub-region is empty."""
+        if self.state.subRegionOf(roiNode) is not None:
+            self.state.scene.RemoveNode(roiNode)
+
+    def splitLesions(self, subRegion: SubRegion) -> None:
+        """Give every lesion of a sub-region a box of its own."""
+        live, interaction = self._live, self._interaction
+        if live is None or interaction is None:
+            return
+        self._jobs.submit(
+            Job(
+                Kind.INSIGHTS,
+                lambda _cancel, _emit: lesionBoxes(live.session, subRegion),
+                onDone=lambda boxes: self._refine(subRegion, lambda _live: boxes),
+                onFailed=self._fail,
+            )
+        )
+
+    def isLocked(self, subRegion: SubRegion) -> bool:
+        """Whether a sub-region keeps every voxel it has."""
+        return subRegion in self.state.locked
+
+    def setLocked(self, subRegion: SubRegion, locked: bool) -> None:
+        """Lock or unlock a sub-region and the handles of its boxes."""
+        self.state.locked = self.state.locked | {subRegion} if locked else self.state.locked - {subRegion}
+        if self._live is not None:
+            self._live.boxNodes.setLocked(subRegion, locked)
+
+    def boxesVisible(self) -> bool:
+        """Whether boxes are shown."""
+        return any(node.GetDisplayVisibility() for r in SUB_REGIONS for node in self.state.boxNodes(r))
+
+    def setBoxesVisible(self, visible: bool) -> None:
+        """Show or hide all boxes."""
+        for subRegion in SUB_REGIONS:
+            for node in self.state.boxNodes(subRegion):
+                node.SetDisplayVisibility(visible)
+
+    def setSurfacesVisible(self, visible: bool) -> None:
+        """Show or hide the segments in 3D."""
+        if self._live is not None:
+            self._live.view.segments.setSurfacesVisible(visible)
+
+    def nextUncertainSlice(self, step: int = 1) -> None:
+        """Turn the views to the next slice worth a look, or with -1 to the one before."""
+        found = () if self.insights is None else self.insights.uncertainSlices
+        if found:
+            first = self._uncertain < 0
+            self._uncertain = (0 if first and step > 0 else self._uncertain + step) % len(found)
+            self.jumpToSlice(found[self._uncertain].slice_index)
+
+    def jumpToSlice(self, index: int) -> None:
+        """Turn all slice views to a slice of the session's grid (axis 0), centred on the tumour."""
+        if self._live is not None:
+            around = Box.enclosing(box for boxes in self._live.facts.boxes.values() for box in boxes)
+            slices.jumpToSlice(self._live.volumeNode, self._live.grids.working, index, around)
+
+    def setConfidenceVisible(self, visible: bool) -> None:
+        """Lay the confidence over the slice views, or take it away."""
+        self._wantsConfidence = visible
+        if not visible:
+            overlays.setForeground(self.state, None)
+        elif self._live is not None:
+            self._submitConfidence(self._live)
+
+    def confidenceVisible(self) -> bool:
+        """Whether the confidence lies over a slice view."""
+        return self._wantsConfidence
+
+    def close(self) -> None:
+        """Let go of scene and session; nodes stay. The controller cannot be used afterwards."""
+        self._drop()
+        self.removeObservers()
+
+    def _open(self, keep: Any) -> None:
+        """Open the chosen volumes; `keep` is the segmentation node to go on with, if any."""
+        if self.phase is Phase.RUNNING:
+            return
+        nodes, modality = self.state.inputs(), self.state.referenceModality()
+        try:
+            if modality is None:
+                raise InputError("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR.")
+            case = caseFromVolumes(nodes, modality)
+            grids = gridsOf(case, nodes[modality])
+        except SofaError as error:
+            self.failed.emit(str(error))
+            return
+        saved = None if keep is None else self._saved(keep, nodes[modality], grids)
+        images = tuple((m, n.GetID(), n.GetImageData().GetMTime(), worldGeometry(n)) for m, n in nodes.items())
+        session = self._live.session if self._live is not None and images == self._images else None
+        if self._interaction is not None:
+            self._interaction.takeOverEdits()
+        self._setPhase(Phase.RUNNING)
+        self._jobs.overtake({Kind.PREVIEW, Kind.INSIGHTS})
+        self._jobs.submit(
+            Job(
+                Kind.OPEN,
+                lambda cancel, _emit: openCase(
+                    case, grids, session, self._openSession, saved, self._tellProgress, cancel
+                ),
+                onDone=lambda opened: self._onOpened(opened, images, keepScene=saved is not None),
+                onFailed=self._onNotOpened,
+            )
+        )
+
+    def _saved(self, segmentationNode: Any, volumeNode: Any, grids: Any) -> Saved:
+        boxNodes = BoxNodes(self.state, volumeNode, grids)
+        boxes = {r: boxNodes.read(r) for r in SUB_REGIONS}
+        boxNodes.close()
+        return Saved(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
+
+    def _onOpened(self, opened: Opened, images: tuple[Any, ...], *, keepScene: bool) -> None:
+        previous = self._live
+        self._letGo()
+        if previous is not None and previous.session is not opened.session:
+            self._scheduler.runInBackground(previous.session.close)
+        self._live = LiveCase(self.state, opened, keepScene=keepScene)
+        self._images = images
+        self._interaction = Interaction(self._live, self._jobs, self._scheduler)
+        self._interaction.changed.connect(self._onChanged)
+        self._interaction.failed.connect(self.failed.emit)
+        self._interaction.progressed.connect(self._onProgress)
+        self._setPhase(Phase.READY)
+        for warning in opened.warnings:
+            self.warned.emit(warning)
+        self._onChanged(Box((0, 0, 0), self._live.grids.reference.shape))
+
+    def _onNotOpened(self, error: SofaError) -> None:
+        self._setPhase(Phase.IDLE if self._live is None else Phase.READY)
+        if not wasCancelled(error):
+            self.failed.emit(str(error))
+
+    def _onChanged(self, extent: Box | None) -> None:
+        if extent is not None:
+            self.labelsChanged.emit(extent)
+            self._insightsFresh = False
+        self.historyChanged.emit()
+
+    def _onIdle(self) -> None:
+        """Refresh what follows from a change when nothing more urgent is left to do."""
+        if self._interaction is not None:
+            self._interaction.onIdle()
+        live = self._live
+        if live is None or self._insightsFresh or self._jobs.has(set(Kind)) or live.boxNodes.dragging is not None:
+            return
+        self._jobs.submit(
+            Job(
+                Kind.INSIGHTS,
+                lambda _cancel, _emit: Insights.of(live.session),
+                onDone=self._onInsights,
+                onFailed=self._onNoInsights,
+            )
+        )
+        if self._wantsConfidence:
+            self._submitConfidence(live)
+
+    def _onInsights(self, insights: Insights) -> None:
+        self.insights = insights
+        self._insightsFresh = True
+        self._uncertain = -1
+        showInsights(self.state, insights)
+        self.insightsChanged.emit(insights)
+
+    def _onNoInsights(self, error: SofaError) -> None:
+        # What was cancelled is asked again when there is time; what failed would fail again.
+        self._insightsFresh = not wasCancelled(error)
+        self._fail(error)
+
+    def _submitConfidence(self, live: LiveCase) -> None:
+        self._jobs.submit(
+            Job(
+                Kind.INSIGHTS,
+                lambda _cancel, _emit: live.session.confidence(),
+                onDone=lambda values: self._onConfidence(live, values),
+                onFailed=self._fail,
+            )
+        )
+
+    def _onConfidence(self, live: LiveCase, values: Any) -> None:
+        node = overlays.showConfidence(live, values)
+        if self._wantsConfidence:
+            overlays.setForeground(self.state, node)
+
+    def _refine(self, subRegion: SubRegion, boxes: Callable[[LiveCase], tuple[Box, ...]]) -> None:
+        if self._live is None or self._interaction is None:
+            return
+        try:
+            if self.isLocked(subRegion):
+                raise InputError(f"{subRegion.title} is locked; unlock it to change its boxes.")
+            wanted = boxes(self._live)
+        except SofaError as error:
+            self.failed.emit(str(error))
+            return
+        self._interaction.refine(subRegion, wanted)
+
+    @staticmethod
+    def _newBox(live: LiveCase, centreRas: Any) -> Box:
+        geometry = live.grids.working
+        if centreRas is None:
+            tumour = Box.enclosing(box for boxes in live.facts.boxes.values() for box in boxes)
+            whole = Box((0, 0, 0), geometry.shape) if tumour is None else tumour
+            centre = [(a + b - 1) / 2 for a, b in zip(whole.lower, whole.upper, strict=True)]
+            box = slices.cubeAround(geometry, centre, _NEW_BOX_MM)
+        else:
+            box = slices.cubeAround(geometry, slices.indexOf(live.volumeNode, geometry, centreRas), _NEW_BOX_MM)
+        if box is None:
+            raise InputError("The place for the new box lies outside the volume; choose one inside.")
+        return box
+
+    def _tellProgress(self, progress: Progress) -> None:
+        self._scheduler.post(lambda: self._onProgress(progress))
+
+    def _onProgress(self, progress: Progress) -> None:
+        self.progress = progress
+        self.progressChanged.emit(progress)
+
+    def _fail(self, error: SofaError) -> None:
+        if not wasCancelled(error):
+            self.failed.emit(str(error))
+
+    def _setPhase(self, phase: Phase) -> None:
+        self.phase, self.progress = phase, None
+        self.phaseChanged.emit(phase)
+
+    def _onSceneClosing(self, _scene: Any, _event: str) -> None:
+        self._drop()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, scene: Any, _event: str, node: Any) -> None:
+        live = self._live
+        if live is None or scene.IsClosing():
+            return
+        if node is live.segmentationNode or node is live.volumeNode:
+            what = "segmentation" if node is live.segmentationNode else "reference volume"
+            self._drop()
+            self.warned.emit(f"The {what} was removed from the scene; press Segment to start again.")
+
+    def _letGo(self) -> None:
+        if self._interaction is not None:
+            self._interaction.close()
+        if self._live is not None:
+            self._live.close()
+        self._interaction = None
+
+    def _drop(self) -> None:
+        """Forget the session and everything that is under way."""
+        self._jobs.abandon()
+        self._letGo()
+        if self._live is not None:
+            self._scheduler.runInBackground(self._live.session.close)
+        self._live, self.insights, self._images = None, None, ()
+        self._insightsFresh = True
+        if self.phase is not Phase.IDLE:
+            self._setPhase(Phase.IDLE)

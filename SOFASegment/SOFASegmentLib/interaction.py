@@ -1,0 +1,233 @@
+"""What happens while the user works on a result: boxes dragged, voxels painted, steps undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import slicer
+from sofa_engine.api import Session
+from sofa_engine.errors import SofaError
+from sofa_engine.progress import CancelToken, Progress
+from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
+
+from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
+from SOFASegmentLib.live_case import Facts, LiveCase
+from SOFASegmentLib.scheduler import Scheduler, Timer
+from SOFASegmentLib.signals import Signal
+from SOFASegmentLib.slices import visibleSlices
+
+#: Moves of the mouse that come closer together than this share one preview.
+_DRAG_MS = 30
+#: A box that is moved without handles counts as moved once it has been still for so long.
+_MOVE_MS = 300
+#: Strokes of Segment Editor that follow each other quickly are taken over together.
+_PAINT_MS = 250
+
+
+class Interaction(slicer.util.VTKObservationMixin):
+    """Turns events of the boxes and the segments into the session's work, and its answers into the scene.
+
+    Signals: `changed(Box | None)` when the session's state has changed, `failed(str)`, `progressed(Progress)`.
+    """
+
+    def __init__(self, live: LiveCase, jobs: JobQueue, scheduler: Scheduler) -> None:
+        super().__init__()
+        self.changed, self.failed, self.progressed = Signal(), Signal(), Signal()
+        self._live = live
+        self._jobs = jobs
+        self._scheduler = scheduler
+        self._timers: dict[Any, Timer] = {}
+        self._outdated = False
+        boxes = live.boxNodes
+        boxes.grabbed.connect(self._onGrabbed)
+        boxes.dragged.connect(self._onDragged)
+        boxes.released.connect(lambda subRegion: self._later(subRegion, 0, lambda: self.refineAsDrawn(subRegion)))
+        boxes.moved.connect(lambda subRegion: self._later(subRegion, _MOVE_MS, lambda: self.refineAsDrawn(subRegion)))
+        boxes.removed.connect(lambda subRegion: self._later(subRegion, 0, lambda: self.refineAsDrawn(subRegion)))
+        segmentation = live.view.segments.segmentation
+        for event in (slicer.vtkSegmentation.SourceRepresentationModified, slicer.vtkSegmentation.SegmentRemoved):
+            self.addObserver(segmentation, event, self._onSegmentsChanged)
+
+    def close(self) -> None:
+        """Stop listening and drop what was put off."""
+        self.removeObservers()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def refineAsDrawn(self, subRegion: SubRegion) -> None:
+        """Refine a sub-region with its boxes as they lie in the scene."""
+        if subRegion in self._live.state.locked:
+            self._showBoxes((subRegion,))
+            self.failed.emit(f"{subRegion.title} is locked; unlock it to change its boxes.")
+            return
+        self.refine(subRegion, self._live.boxNodes.read(subRegion))
+
+    def refine(self, subRegion: SubRegion, boxes: Sequence[Box]) -> None:
+        """Refine a sub-region with these boxes; what is under way for it is overtaken."""
+        self._drop(subRegion)
+        pending = self._jobs.has(CHANGING)
+        self._jobs.overtake({Kind.PREVIEW, Kind.INSIGHTS})
+        self._jobs.overtake({Kind.REFINE}, subRegion)
+        if tuple(boxes) == self._live.facts.boxes[subRegion] and not pending:
+            self._live.view.takeBack()
+            self._showBoxes((subRegion,))
+            self.changed.emit(None)
+            return
+        self.takeOverEdits()
+        session, locked = self._live.session, self._live.state.locked - {subRegion}
+        seen = visibleSlices(self._live.volumeNode, self._live.grids.working).parallel
+        patches: list[Patch] = []
+
+        def work(cancel: CancelToken, emit: Callable[[Patch], None]) -> Facts:
+            first = seen[0] if seen else None
+            stream = session.refine(
+                subRegion, boxes, first_slice=first, locked=locked, progress=self._tellProgress, cancel=cancel
+            )
+            for patch in stream:
+                emit(patch)
+            return Facts.of(session)
+
+        def show(patch: Patch) -> None:
+            patches.append(patch)
+            self._live.preview(patch)
+
+        def done(facts: Facts) -> None:
+            extent = self._live.settle(patches, facts, steps=1)
+            self._showBoxes((subRegion,))
+            self.changed.emit(extent)
+
+        self._jobs.submit(Job(Kind.REFINE, work, subRegion, show, done, lambda error: self._undone(error, subRegion)))
+
+    def travel(self, *, forward: bool) -> None:
+        """Undo, or redo if `forward`."""
+        self._jobs.overtake({Kind.PREVIEW, Kind.INSIGHTS})
+        self.takeOverEdits()
+        session = self._live.session
+
+        def work(_cancel: CancelToken, _emit: Any) -> tuple[Patch | None, Facts]:
+            patch = session.redo() if forward else session.undo()
+            return patch, Facts.of(session)
+
+        def done(result: tuple[Patch | None, Facts]) -> None:
+            patch, facts = result
+            extent = self._live.settle([] if patch is None else [patch], facts, steps=1 if forward else -1)
+            self._showBoxes(SUB_REGIONS)
+            self.changed.emit(extent)
+
+        self._jobs.submit(Job(Kind.HISTORY, work, onDone=done, onFailed=self._fail))
+
+    def takeOverEdits(self) -> None:
+        """Hand over to the session what the user painted, at once if it is not busy changing the segmentation."""
+        if self._jobs.has(CHANGING):
+            self._outdated = True
+            return
+        self._outdated = False
+        self._drop("paint")
+        patch = self._live.userEdit()
+        if patch is None:
+            return
+        session = self._live.session
+
+        def work(_cancel: CancelToken, _emit: Any) -> Facts:
+            session.edit(patch)
+            return Facts.of(session)
+
+        def done(facts: Facts) -> None:
+            self._live.editTaken(facts)
+            self.changed.emit(patch.extent)
+
+        self._jobs.submit(Job(Kind.EDIT, work, onDone=done, onFailed=self._fail))
+
+    def onIdle(self) -> None:
+        """Do what had to wait for the session."""
+        if self._outdated:
+            self.takeOverEdits()
+
+    def _onGrabbed(self, _subRegion: SubRegion) -> None:
+        self.takeOverEdits()
+
+    def _onDragged(self, subRegion: SubRegion) -> None:
+        if subRegion not in self._timers:
+            self._later(subRegion, _DRAG_MS, lambda: self._preview(subRegion))
+
+    def _preview(self, subRegion: SubRegion) -> None:
+        """Preview the slices that the user sees; while one is computed, the next waits, and only the newest does."""
+        if self._live.boxNodes.dragging is not subRegion:
+            return
+        self._jobs.overtake({Kind.INSIGHTS})
+        self._jobs.overtake({Kind.REFINE}, subRegion)
+        self._jobs.overtake({Kind.PREVIEW})
+        seen = visibleSlices(self._live.volumeNode, self._live.grids.working)
+        boxes = self._live.boxNodes.read(subRegion)
+        around = Box.enclosing([*boxes, *self._live.facts.boxes[subRegion]])
+        inBox = range(0) if around is None else range(around.lower[0], around.upper[0])
+        slices = [z for z in seen.parallel if z in inBox]
+        self._submitPreview(subRegion, boxes, slices)
+        if seen.across:
+            # Coronal and sagittal views cut through all slices: they follow when the hand rests.
+            start = slices[0] if slices else (inBox.start + inBox.stop) // 2
+            rest = sorted(set(inBox) - set(slices), key=lambda z: (abs(z - start), z))
+            self._submitPreview(subRegion, boxes, rest)
+
+    def _submitPreview(self, subRegion: SubRegion, boxes: Sequence[Box], slices: Sequence[int]) -> None:
+        if not slices:
+            return
+        session, locked = self._live.session, self._live.state.locked - {subRegion}
+
+        def work(cancel: CancelToken, emit: Callable[[Patch], None]) -> None:
+            for patch in session.preview(subRegion, boxes, slices=slices, locked=locked, cancel=cancel):
+                cancel.check()
+                emit(patch)
+
+        def show(patch: Patch) -> None:
+            # An answer that comes after the box was let go is older than the refinement that follows.
+            if self._live.boxNodes.dragging is subRegion:
+                self._live.preview(patch)
+
+        self._jobs.submit(Job(Kind.PREVIEW, work, subRegion, show, onFailed=self._fail))
+
+    def _onSegmentsChanged(self, _caller: Any, _event: str) -> None:
+        if not self._live.view.segments.writing:
+            self._drop("paint")
+            self._later("paint", _PAINT_MS, self.takeOverEdits)
+
+    def _showBoxes(self, subRegions: Sequence[SubRegion]) -> None:
+        """Lay boxes out as the session has them, except those that the user moved meanwhile and that are still to read."""
+        self._live.showBoxes([r for r in subRegions if r not in self._timers])
+
+    def _undone(self, error: SofaError, subRegion: SubRegion) -> None:
+        """A refinement that failed or was overtaken leaves the session as it was, and so must the scene be."""
+        overtaken = wasCancelled(error) and self._jobs.has({Kind.REFINE, Kind.PREVIEW})
+        if not overtaken and self._live.boxNodes.dragging is not subRegion:
+            self._live.view.takeBack()
+            self._showBoxes((subRegion,))
+        self._fail(error)
+
+    def _fail(self, error: SofaError) -> None:
+        if not wasCancelled(error):
+            self.failed.emit(str(error))
+
+    def _tellProgress(self, progress: Progress) -> None:
+        self._scheduler.post(lambda: self.progressed.emit(progress))
+
+    def _later(self, key: Any, milliseconds: int, function: Callable[[], None]) -> None:
+        """Call once after a while; a later call with the same key takes this one's place."""
+        self._drop(key)
+
+        def call() -> None:
+            self._timers.pop(key, None)
+            function()
+
+        self._timers[key] = self._scheduler.callLater(milliseconds, call)
+
+    def _drop(self, key: Any) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+
+def lesionBoxes(session: Session, subRegion: SubRegion) -> tuple[Box, ...]:
+    """Ask for a box per lesion; call in the background."""
+    return session.lesion_boxes(subRegion)

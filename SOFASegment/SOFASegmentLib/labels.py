@@ -1,0 +1,89 @@
+"""What the scene shows and what the session knows, kept apart while the two differ."""
+
+from __future__ import annotations
+
+import numpy as np
+from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
+
+from SOFASegmentLib.grids import Edit
+from SOFASegmentLib.segments import Segments
+
+
+class LabelView:
+    """Writes patches into the segments and tells the user's own edits from them.
+
+    Three label maps (uint8 (D, H, W), labels of `SubRegion.label`) are told apart: what the session has settled
+    (`settled`), what this class last wrote into the segments (`_shown`), and what is in the segments now. The first two
+    differ while a preview is shown; the last two differ where the user painted.
+    """
+
+    def __init__(self, segments: Segments, settled: np.ndarray) -> None:
+        self.segments = segments
+        self.settled = settled
+        self._shown = segments.readLabels()
+        self._previewed: Box | None = None
+
+    def preview(self, patch: Patch) -> None:
+        """Show a patch that the session has not settled yet."""
+        self._previewed = patch.extent if self._previewed is None else self._previewed.union(patch.extent)
+        self._show(patch.extent, patch.labels)
+
+    def settle(self, patches: list[Patch]) -> Box | None:
+        """Take over what the session has settled, and show it and nothing else; returns the extent that changed."""
+        changed: list[Box] = []
+        for patch in patches:
+            self.settled[patch.extent.slices] = patch.labels
+            changed.append(patch.extent)
+        if self._previewed is not None:
+            changed.append(self._previewed)
+        self._previewed = None
+        extent = Box.enclosing(changed)
+        if extent is not None:
+            self._show(extent, self.settled[extent.slices])
+        return extent
+
+    def takeBack(self) -> None:
+        """Show what is settled where a preview was shown."""
+        self.settle([])
+
+    def userEdits(self) -> Edit | None:
+        """Return what the user changed in the segments since they were last written, and take it over as settled.
+
+        Where the user let segments overlap, the one that was changed counts and the other is cut.
+        """
+        edited = self._shown.copy()
+        masks = {r: self.segments.read(r) for r in SUB_REGIONS}
+        for subRegion, mask in masks.items():
+            edited[(self._shown == subRegion.label) & ~mask] = 0
+        for subRegion, mask in masks.items():
+            edited[mask & (self._shown != subRegion.label)] = subRegion.label
+        different = edited != self._shown
+        extent = Box.of_mask(different)
+        if extent is None:
+            return None
+        where, labels = different[extent.slices], edited[extent.slices]
+        self.settled[extent.slices][where] = labels[where]
+        self._shown[extent.slices] = labels
+        self.segments.write(extent, labels)
+        return Edit(extent, labels.copy(), where.copy())
+
+    def subRegionsIn(self, extent: Box) -> list[SubRegion]:
+        """Return the sub-regions that have voxels in an extent."""
+        present = np.unique(self.settled[extent.slices])
+        return [r for r in SUB_REGIONS if r.label in present]
+
+    def _show(self, extent: Box, labels: np.ndarray) -> None:
+        """Write into the segments the smallest extent that differs from what they hold."""
+        before = self._shown[extent.slices]
+        differs = Box.of_mask(before != labels)
+        if differs is None:
+            return
+        old, new = before[differs.slices], labels[differs.slices]
+        different = old != new
+        touched = set(np.unique(old[different])) | set(np.unique(new[different]))
+        inVolume = Box(
+            tuple(a + b for a, b in zip(extent.lower, differs.lower, strict=True)),
+            tuple(a + b for a, b in zip(extent.lower, differs.upper, strict=True)),
+        )
+        self.segments.write(inVolume, new, [r for r in SUB_REGIONS if r.label in touched])
+        before[differs.slices] = new

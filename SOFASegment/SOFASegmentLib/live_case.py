@@ -1,0 +1,214 @@
+"""One session and what the scene shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sofa_engine.api import ModelInfo, Session
+from sofa_engine.case import Case
+from sofa_engine.progress import CancelToken, ProgressCallback
+from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
+from sofa_engine.working_grid import WorkingGrid, to_working
+
+from SOFASegmentLib.boxes import BoxNodes
+from SOFASegmentLib.geometry import localGeometry
+from SOFASegmentLib.grids import Edit, GridMap
+from SOFASegmentLib.labels import LabelView
+from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
+from SOFASegmentLib.segments import Segments, createSegmentationNode
+
+#: Opens a session for a case on its working grid; runs in the background.
+OpenSession = Callable[[Case, ProgressCallback, CancelToken], Session]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the session said after it changed, fetched in the background so that the main thread never waits for it."""
+
+    boxes: Mapping[SubRegion, tuple[Box, ...]]
+    firstBoxes: Mapping[SubRegion, tuple[Box, ...]]
+    canUndo: bool
+    canRedo: bool
+
+    @staticmethod
+    def of(session: Session) -> Facts:
+        """Ask a session; call in the background."""
+        return Facts(session.boxes(), session.first_boxes(), session.can_undo(), session.can_redo())
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What comes out of the background when a case has been segmented for the first time."""
+
+    session: Session
+    grids: GridMap
+    labels: np.ndarray
+    facts: Facts
+    warnings: tuple[str, ...]
+    model: ModelInfo
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a scene held when it was opened again: labels on the reference grid and boxes on the working grid."""
+
+    labels: np.ndarray
+    boxes: Mapping[SubRegion, tuple[Box, ...]]
+
+
+def openCase(
+    case: Case,
+    grids: GridMap,
+    session: Session | None,
+    openSession: OpenSession,
+    saved: Saved | None,
+    progress: ProgressCallback,
+    cancel: CancelToken,
+) -> Opened:
+    """Run the first pass and bring the session to where a saved scene was; runs in the background.
+
+    Args:
+        case: on the reference grid.
+        grids: the two grids.
+        session: one that holds the same images already, or None.
+        openSession: makes one.
+        saved: what to go on from, or None for a fresh start.
+        progress: told how far it is.
+        cancel: looked at between batches.
+    """
+    opened = openSession(to_working(case), progress, cancel) if session is None else session
+    try:
+        opened.first_pass(progress=progress, cancel=cancel)
+        if saved is not None:
+            _restore(opened, grids, saved, cancel)
+        return Opened(opened, grids, opened.labels(), Facts.of(opened), opened.warnings, opened.model)
+    except BaseException:
+        if session is None:
+            opened.close()
+        raise
+
+
+def _restore(session: Session, grids: GridMap, saved: Saved, cancel: CancelToken) -> None:
+    """Give the session the boxes of the scene, then the scene's voxels, which count as painted by hand."""
+    for subRegion in SUB_REGIONS:
+        if saved.boxes[subRegion] != session.boxes()[subRegion]:
+            for _ in session.refine(subRegion, saved.boxes[subRegion], cancel=cancel):
+                pass
+    labels = session.labels()
+    whole = Box((0, 0, 0), labels.shape)
+    now = grids.toReference(Patch(whole, labels), labels)
+    everywhere = Box((0, 0, 0), saved.labels.shape)
+    known = np.zeros_like(saved.labels)
+    known[now.extent.slices] = now.labels
+    patch = grids.toWorking(Edit(everywhere, saved.labels, saved.labels != known), labels)
+    if patch is not None:
+        session.edit(patch)
+
+
+def gridsOf(case: Case, volumeNode: Any) -> GridMap:
+    """Return the grids of a case whose reference is `volumeNode`."""
+    return GridMap(WorkingGrid.of(case.geometry), localGeometry(volumeNode))
+
+
+class LiveCase:
+    """Keeps segments and boxes in the scene as the session has them."""
+
+    def __init__(self, state: SceneState, opened: Opened, *, keepScene: bool) -> None:
+        """Show a session in the scene.
+
+        Args:
+            state: the scene's memory; gets a segmentation node if it has none on this grid.
+            opened: what the background found.
+            keepScene: whether the segments hold what the session was brought to, and must not be written.
+        """
+        self.state = state
+        self.volumeNode = state.reference()
+        self.session = opened.session
+        self.grids = opened.grids
+        self.facts = opened.facts
+        self.warnings = opened.warnings
+        self.model = opened.model
+        self._sessionLabels = opened.labels
+        self._steps = 0
+        self.segmentationNode = self._segmentationNode()
+        segments = Segments(self.segmentationNode, self.grids.reference)
+        settled = np.zeros(self.grids.reference.shape, np.uint8)
+        self.view = LabelView(segments, segments.readLabels() if keepScene else settled)
+        if not keepScene:
+            whole = Box((0, 0, 0), self._sessionLabels.shape)
+            everywhere = Box((0, 0, 0), settled.shape)
+            first = self.grids.toReference(Patch(whole, self._sessionLabels), self._sessionLabels)
+            self.view.settle([Patch(everywhere, settled.copy()), first])
+        self.boxNodes = BoxNodes(state, self.volumeNode, self.grids)
+        self.showBoxes()
+
+    @property
+    def canUndo(self) -> bool:
+        """Whether there is a step to undo that was made since the case was opened here."""
+        return self._steps > 0 and self.facts.canUndo
+
+    @property
+    def canRedo(self) -> bool:
+        """Whether there is a step to redo."""
+        return self.facts.canRedo
+
+    def preview(self, patch: Patch) -> None:
+        """Show a patch of the session's grid that is not settled."""
+        self.view.preview(self.grids.toReference(patch, self._sessionLabels))
+
+    def settle(self, patches: list[Patch], facts: Facts, steps: int) -> Box | None:
+        """Take over what the session has settled.
+
+        Args:
+            patches: what changed, on the session's grid.
+            facts: what the session says now.
+            steps: by how many the history grew; -1 for an undo.
+
+        Returns:
+            The extent of the reference grid that changed, or None.
+        """
+        for patch in patches:
+            self._sessionLabels[patch.extent.slices] = patch.labels
+        extent = self.view.settle([self.grids.toReference(p, self._sessionLabels) for p in patches])
+        if patches or facts.boxes != self.facts.boxes:
+            self._steps = max(0, self._steps + steps)
+        self.facts = facts
+        if extent is not None:
+            self.view.segments.updateSurfaces(self.view.subRegionsIn(extent))
+        return extent
+
+    def userEdit(self) -> Patch | None:
+        """Return what the user painted since the last look, on the session's grid, and count it as settled."""
+        edit = self.view.userEdits()
+        if edit is None:
+            return None
+        patch = self.grids.toWorking(edit, self._sessionLabels)
+        if patch is not None:
+            self._sessionLabels[patch.extent.slices] = patch.labels
+        return patch
+
+    def editTaken(self, facts: Facts) -> None:
+        """Note that the session has taken over what the user painted."""
+        self.facts = facts
+        self._steps += 1
+
+    def showBoxes(self, subRegions: Sequence[SubRegion] = SUB_REGIONS) -> None:
+        """Lay the ROI nodes out as the session has its boxes, except those in the user's hand."""
+        for subRegion in subRegions:
+            if subRegion is not self.boxNodes.dragging:
+                self.boxNodes.show(subRegion, self.facts.boxes[subRegion])
+
+    def close(self) -> None:
+        """Stop listening to the scene; nodes and session stay."""
+        self.boxNodes.close()
+
+    def _segmentationNode(self) -> Any:
+        node = self.state.get(SEGMENTATION)
+        if node is not None and node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is self.volumeNode:
+            return node
+        node = createSegmentationNode(self.volumeNode)
+        self.state.set(SEGMENTATION, node)
+        return node

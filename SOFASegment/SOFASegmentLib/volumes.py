@@ -1,0 +1,138 @@
+"""The four input volumes: which is which, whether they fit, and what the engine gets to see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import slicer
+from slicer.util import arrayFromVolume
+from sofa_engine.case import Case
+from sofa_engine.errors import InputError
+from sofa_engine.naming import modality_of
+from sofa_engine.types import MODALITIES, Modality
+
+from SOFASegmentLib.geometry import localGeometry, setIjkToRas, worldGeometry
+from SOFASegmentLib.hierarchy import placeBeside
+from SOFASegmentLib.scene_state import nodesByClass
+
+#: Origins, directions and spacings rarely survive file formats better than this.
+_SAME_GRID_MM = 0.01
+
+
+def scalarVolumes(scene: Any) -> list[Any]:
+    """Return the grey-scale volumes of a scene, label maps left out."""
+    nodes = nodesByClass(scene, "vtkMRMLScalarVolumeNode")
+    return [n for n in nodes if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not n.GetHideFromEditors()]
+
+
+def guessModalities(nodes: Iterable[Any]) -> dict[Modality, Any]:
+    """Choose a volume for each sequence by the nodes' names; of two candidates the one that was loaded last."""
+    guessed: dict[Modality, Any] = {}
+    for node in nodes:
+        modality = modality_of(node.GetName() or "")
+        if modality is not None:
+            guessed[modality] = node
+    return {m: guessed[m] for m in MODALITIES if m in guessed}
+
+
+def gridReport(nodes: Mapping[Modality, Any], reference: Modality) -> tuple[bool, str]:
+    """Say whether the volumes share the reference's grid.
+
+    Returns:
+        Whether they do, and a sentence for the user.
+    """
+    try:
+        grids = {m: worldGeometry(node) for m, node in nodes.items()}
+    except InputError as error:
+        return False, str(error)
+    fixed = grids[reference]
+    others = [m for m, grid in grids.items() if not grid.same_grid(fixed, _SAME_GRID_MM)]
+    depth, height, width = fixed.shape
+    size = f"{width} × {height} × {depth} voxels of {' × '.join(f'{s:.3g}' for s in fixed.spacing[::-1])} mm"
+    if not others:
+        who = "The volume has" if len(grids) == 1 else "All volumes share one grid:"
+        return True, f"{who} {size}."
+    names = " and ".join(m.title for m in others)
+    lies = "lies" if len(others) == 1 else "lie"
+    return False, f"{names} {lies} on another grid than {reference.title} ({size}); press Align to resample."
+
+
+def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
+    """Return the volumes as the engine's case, on the reference's grid in world coordinates.
+
+    The voxels are copied, so that the work may go on while the user changes the scene.
+
+    Raises:
+        InputError: no volume, one without an image, one that is used twice, or grids that differ.
+    """
+    if not nodes:
+        raise InputError("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR.")
+    seen: dict[str, Modality] = {}
+    for modality, node in nodes.items():
+        other = seen.setdefault(node.GetID(), modality)
+        if other is not modality:
+            raise InputError(
+                f"{node.GetName()} is chosen as both {other.title} and {modality.title}; choose another for one of them."
+            )
+    fits, sentence = gridReport(nodes, reference)
+    if not fits:
+        raise InputError(sentence)
+    images = {m: np.array(_array(node), dtype=np.float32) for m, node in nodes.items()}
+    return Case(
+        images=images,
+        geometry=worldGeometry(nodes[reference]),
+        name=nodes[reference].GetName(),
+        sources={m: node.GetName() for m, node in nodes.items()},
+    )
+
+
+def align(nodes: Mapping[Modality, Any], reference: Modality, *, register: bool = False) -> dict[Modality, Any]:
+    """Resample the volumes that are not on the reference's grid into new volume nodes; no given node is changed.
+
+    Args:
+        nodes: the chosen volumes.
+        reference: whose grid to use.
+        register: whether to register them rigidly to the reference first.
+
+    Returns:
+        A node per sequence: the given one where it fits already, else a new one.
+
+    Raises:
+        InputError: a volume shares no space with the reference.
+    """
+    # Reading and registering pull in libraries that a user who needs no alignment should not wait for.
+    from sofa_engine.alignment import align as alignVolumes
+    from sofa_engine.reading import Volume
+
+    volumes = {
+        m: Volume(np.array(_array(node), dtype=np.float32), worldGeometry(node), node.GetName())
+        for m, node in nodes.items()
+    }
+    aligned = alignVolumes(volumes, reference=reference, register=register)
+    fixed = nodes[reference]
+    result = {}
+    for modality, node in nodes.items():
+        same = volumes[modality].geometry.same_grid(aligned.geometry, _SAME_GRID_MM)
+        kept = node is fixed or (same and not register)
+        result[modality] = node if kept else _newVolume(aligned.images[modality], node, fixed)
+    return result
+
+
+def _newVolume(voxels: np.ndarray, source: Any, fixed: Any) -> Any:
+    scene = source.GetScene()
+    name = scene.GenerateUniqueName(f"{source.GetName()} aligned")
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, voxels)
+    setIjkToRas(node, localGeometry(fixed))
+    node.SetAndObserveTransformNodeID(fixed.GetTransformNodeID())
+    node.CreateDefaultDisplayNodes()
+    placeBeside(node, source)
+    return node
+
+
+def _array(node: Any) -> np.ndarray:
+    if node.GetImageData() is None or node.GetImageData().GetPointData().GetScalars() is None:
+        raise InputError(f"{node.GetName()} holds no image; load it again or choose another volume.")
+    return arrayFromVolume(node)
