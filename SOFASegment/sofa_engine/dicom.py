@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from sofa_engine.errors import InputError
 from sofa_engine.geometry import Geometry
+from sofa_engine.integrity import damaged, is_cut_short, is_dicom_image
 from sofa_engine.itk_images import geometry_of
 
 _SERIES_DESCRIPTION = "0008|103e"
@@ -18,6 +20,7 @@ _PROTOCOL_NAME = "0018|1030"
 _MODALITY = "0008|0060"
 _POSITION = "0020|0032"
 _ORIENTATION = "0020|0037"
+_BITS_ALLOCATED = "0028|0100"
 
 #: Slices may stand this far from where even spacing puts them, as a part of the spacing.
 _SPACING_TOLERANCE = 0.1
@@ -44,9 +47,15 @@ class DicomSeries:
 
 
 def series_in(folder: Path) -> Iterator[DicomSeries]:
-    """Yield the MR image series that lie directly in a folder, leaving out reports and other modalities."""
+    """Yield the MR image series that lie directly in a folder, leaving out reports and other modalities.
+
+    Raises:
+        InputError: an image among the files is damaged.
+    """
+    known: set[Path] = set()
     for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
         files = tuple(Path(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid))
+        known.update(files)
         try:
             header = _header(files[0])
         except RuntimeError:
@@ -54,6 +63,10 @@ def series_in(folder: Path) -> Iterator[DicomSeries]:
         if _text(header, _MODALITY) not in ("MR", ""):
             continue
         yield DicomSeries(folder, files, _text(header, _SERIES_DESCRIPTION) or _text(header, _PROTOCOL_NAME))
+    # GDCM leaves unreadable slices out without a word; a volume must not lose its last slice that way.
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path not in known and is_dicom_image(path):
+            raise damaged(path)
 
 
 def series_of_file(path: Path) -> DicomSeries:
@@ -78,6 +91,10 @@ def read_series(series: DicomSeries) -> tuple[np.ndarray, Geometry]:
         headers = [_header(path) for path in series.files]
     except RuntimeError as error:
         raise InputError(f"The DICOM series in {series} cannot be read; one of its files is damaged.") from error
+    for path, header in zip(series.files, headers, strict=True):
+        bits = int(_text(header, _BITS_ALLOCATED) or 16)
+        if is_cut_short(path, math.prod(header.GetSize()) * header.GetNumberOfComponents() * bits // 8):
+            raise damaged(path)
     if any(header.GetNumberOfComponents() > 1 for header in headers):
         raise InputError(f"The DICOM series in {series} is a colour image; give a grey-scale MRI sequence.")
     if len(series.files) == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 
 from sofa_engine.types import Modality
 
@@ -31,7 +30,8 @@ _LABEL_ENDINGS = ("seg", "mask", "label")
 
 def tokens_of(name: str) -> list[str]:
     """Split a name at everything that is neither a letter nor a digit, in lower case ("T2*" becomes "t2star")."""
-    return re.findall(r"[a-z0-9]+", name.lower().replace("t2*", "t2star").replace("w/o", "without"))
+    name = name.lower().replace("t2*", "t2star").replace("w/o", "without")
+    return re.findall(r"[a-z0-9]+", re.sub(r"post[ _-]?op", "postop", name))
 
 
 def is_label_name(name: str) -> bool:
@@ -62,5 +62,4 @@ def modality_of(name: str) -> Modality | None:
 def _names_contrast(tokens: list[str]) -> bool:
     if _NO_CONTRAST.intersection(tokens):
         return False
-    after_operation = any(a == "post" and b.startswith("op") for a, b in pairwise(tokens))
-    return bool(_CONTRAST.difference({"post"} if after_operation else ()).intersection(tokens))
+    return bool(_CONTRAST.intersection(tokens))

@@ -6,15 +6,16 @@ import zlib
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from sofa_engine.errors import InputError
+from sofa_engine.integrity import damaged
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 #: What nibabel and gzip raise for files that are damaged or not what their name says.
-DAMAGED = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError)
+_DAMAGED = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError)
 
 
 def is_nifti(path: Path) -> bool:
@@ -30,13 +31,20 @@ def open_nifti(path: Path) -> nib.Nifti1Image:
     """
     try:
         image = nib.load(path, mmap=False)
-    except DAMAGED as error:
+    except _DAMAGED as error:
         raise damaged(path) from error
     if not isinstance(image, nib.Nifti1Image):
         raise damaged(path)
     return image
 
 
-def damaged(path: Path) -> InputError:
-    """Return what is said about an image file that cannot be read."""
-    return InputError(f"{path} cannot be read: it is damaged, cut short, or not an image; copy or export it again.")
+def read_voxels(path: Path, image: nib.Nifti1Image) -> np.ndarray:
+    """Return the scaled voxels of an opened file, float32, axes as in the file (x, y, z, ...).
+
+    Raises:
+        InputError: the file is damaged or cut short.
+    """
+    try:
+        return np.asarray(image.dataobj, dtype=np.float32)
+    except _DAMAGED as error:
+        raise damaged(path) from error

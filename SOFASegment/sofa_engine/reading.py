@@ -11,8 +11,9 @@ import SimpleITK as sitk
 from sofa_engine.dicom import DicomSeries, read_series, series_in, series_of_file
 from sofa_engine.errors import InputError
 from sofa_engine.geometry import Geometry
+from sofa_engine.integrity import check_compressed, damaged
 from sofa_engine.itk_images import geometry_of
-from sofa_engine.nifti import DAMAGED, NIFTI_SUFFIXES, damaged, is_nifti, open_nifti
+from sofa_engine.nifti import NIFTI_SUFFIXES, is_nifti, open_nifti, read_voxels
 
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
@@ -85,10 +86,8 @@ def _read_nifti(path: Path) -> Volume:
     _check_dimensions(path, image.shape, coloured=dtype.fields is not None)
     if dtype.kind == "c":
         raise InputError(f"{path} holds complex numbers; give a magnitude image.")
-    try:
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except DAMAGED as error:
-        raise damaged(path) from error
+    array = read_voxels(path, image)
+    check_compressed(path)
     while array.ndim > 3:
         array = array[..., 0]
     codes = int(image.header["qform_code"]), int(image.header["sform_code"])
@@ -108,6 +107,7 @@ def _read_itk(path: Path) -> Volume:
         reader.ReadImageInformation()
         _check_dimensions(path, reader.GetSize(), coloured=reader.GetNumberOfComponents() > 1)
         image = reader.Execute()
+        check_compressed(path)
     except RuntimeError as error:
         raise damaged(path) from error
     while image.GetDimension() > 3:
