@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fakes import fake_case
 
+from fakes import fake_case
 from sofa_service.client import EngineClient
 from sofa_service.launcher import LocalEngine
 

@@ -7,8 +7,8 @@ import signal
 import time
 
 import numpy as np
-from fakes import ThresholdPredictor
 
+from fakes import ThresholdPredictor
 from sofa_engine.case import Case
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import SubRegion

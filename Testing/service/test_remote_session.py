@@ -6,8 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from fakes import ThresholdPredictor
 
+from fakes import ThresholdPredictor
 from sofa_engine.api import Session
 from sofa_engine.errors import CancelledError, InputError, SofaError
 from sofa_engine.progress import CancelToken
