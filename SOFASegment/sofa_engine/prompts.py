@@ -86,8 +86,7 @@ def slice_boxes(mask: np.ndarray, grow_px: int = 0) -> tuple[np.ndarray, np.ndar
     """
     _, height, width = mask.shape
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
-    rows: np.ndarray = mask[slices].any(axis=2)
-    columns: np.ndarray = mask[slices].any(axis=1)
+    rows, columns = np.any(mask[slices], axis=2), np.any(mask[slices], axis=1)
     boxes = np.stack(
         [
             np.maximum(columns.argmax(axis=1) - grow_px, 0),

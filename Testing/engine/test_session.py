@@ -265,7 +265,8 @@ def test_a_segment_that_was_cut_by_its_box_comes_back_when_the_box_does(session)
 def test_resetting_every_box_brings_back_the_first_pass_without_asking_the_model(session, predictor):
     before = snapshot(session)
     for sub_region in SUB_REGIONS:
-        refine(session, sub_region, [inward(session, sub_region, 2)])
+        refine(session, sub_region, [outward(session, sub_region, 4)])
+        refine(session, sub_region, [inward(session, sub_region, 6)])
     asked = len(predictor.prompts)
     for sub_region, boxes in session.first_boxes().items():
         refine(session, sub_region, boxes)
@@ -381,6 +382,50 @@ def test_where_boxes_overlap_the_untouched_one_keeps_what_it_had(session):
     assert np.array_equal(voxels(session, ET), before)
 
 
+def test_a_less_generous_answer_in_an_overlapping_box_takes_nothing_from_the_untouched_one():
+    class Forgetful(ThresholdPredictor):
+        forgets = False
+
+        def prompt(self, sub_region, slices, boxes, *, cancel=None):
+            answer = super().prompt(sub_region, slices, boxes, cancel=cancel)
+            return SlicePrediction(answer.probabilities * (not self.forgets), answer.quality)
+
+    predictor = Forgetful()
+    session = SegmentationSession(fake_case()[0], predictor)
+    session.first_pass()
+    before = voxels(session, ET)
+    predictor.forgets = True
+    refine(session, ET, [only_box(session, ET), inward(session, ET)])
+    assert np.array_equal(voxels(session, ET), before)
+
+
+def test_a_first_box_that_is_put_back_beside_another_brings_its_answer_back_without_asking(session, predictor):
+    first, before = only_box(session, ET), voxels(session, ET)
+    refine(session, ET, [SATELLITE_BOX])
+    assert not (voxels(session, ET) & inside_boxes(WHOLE, [first])).any()
+    asked = len(predictor.prompts)
+    refine(session, ET, [first, SATELLITE_BOX])
+    assert len(predictor.prompts) == asked
+    assert np.array_equal(voxels(session, ET) & inside_boxes(WHOLE, [first]), before)
+
+
+def test_what_the_model_found_outside_of_the_box_goes_when_the_box_is_edited():
+    class Leaky(ThresholdPredictor):
+        def prompt(self, sub_region, slices, boxes, *, cancel=None):
+            height, width = self.attention().shape[-2:]
+            everywhere = np.tile(np.array([0, 0, 4 * width, 4 * height], np.float32), (len(slices), 1))
+            return super().prompt(sub_region, slices, everywhere, cancel=cancel)
+
+    session = SegmentationSession(fake_case()[0], Leaky(), SessionOptions(clean_mm3=400))
+    session.first_pass()
+    assert voxels(session, ET)[FAKE_SATELLITE]
+    assert not inside_boxes(WHOLE, session.boxes()[ET])[FAKE_SATELLITE]
+    refine(session, ET, [outward(session, ET, 1)])
+    assert not voxels(session, ET)[FAKE_SATELLITE]
+    refine(session, ET, session.first_boxes()[ET])
+    assert voxels(session, ET)[FAKE_SATELLITE]
+
+
 def test_lesions_far_apart_can_be_steered_one_by_one(session):
     refine(session, ET, [only_box(session, ET), SATELLITE_BOX])
     main, satellite = session.lesion_boxes(ET)
@@ -459,8 +504,10 @@ def test_inside_a_dragged_box_the_model_decides_anew_over_what_was_painted(sessi
     extent = Box((z, y, x + 7), (z + 1, y + 1, x + 8))
     assert session.labels()[extent.slices] == ET.label
     paint(session, extent, ED.label)
+    assert session.confidence()[extent.slices] == 1
     refine(session, ET, [outward(session, ET, 1)])
     assert session.labels()[extent.slices] == ET.label
+    assert session.confidence()[extent.slices] < 1
 
 
 def test_painting_outside_the_brain_is_kept(session):
