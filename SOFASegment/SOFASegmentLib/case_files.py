@@ -1,0 +1,72 @@
+"""Loading a case from a folder, through the readers of the scene itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sofa_engine.errors import InputError
+from sofa_engine.types import Modality
+
+
+def loadCase(scene: Any, folder: Path) -> tuple[dict[Modality, Any], tuple[str, ...]]:
+    """Load the sequences that a folder holds as volume nodes.
+
+    Args:
+        scene: where to.
+        folder: with NIfTI, NRRD or MetaImage files, or DICOM series, named by sequence.
+
+    Returns:
+        A new volume node per sequence, and what was matched and left out, in words for a person.
+
+    Raises:
+        InputError: the folder holds no sequence, two candidates for one, or a file that cannot be read. No node stays.
+    """
+    # What finds and checks files pulls in nibabel, which is only needed here.
+    from sofa_engine.discovery import discover
+
+    found = discover(Path(folder))
+    nodes: dict[Modality, Any] = {}
+    try:
+        for modality, source in found.sources.items():
+            files = [source] if isinstance(source, Path) else list(source.files)
+            name = _stem(source) if isinstance(source, Path) else source.description or source.folder.name
+            nodes[modality] = _load(scene, files, name)
+    except InputError:
+        for node in nodes.values():
+            scene.RemoveNode(node)
+        raise
+    return nodes, found.notes
+
+
+def folderOfDrop(paths: Sequence[Path]) -> Path:
+    """Return the folder that dropped files or a dropped folder mean.
+
+    Raises:
+        InputError: nothing was dropped, or files of different folders.
+    """
+    folders = {path if path.is_dir() else path.parent for path in map(Path, paths)}
+    if len(folders) != 1:
+        raise InputError("Drop one folder, or files of one folder: the four sequences of one patient.")
+    return folders.pop()
+
+
+def _load(scene: Any, files: list[Path], name: str) -> Any:
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node.AddDefaultStorageNode()
+    storage = node.GetStorageNode()
+    storage.SetFileName(str(files[0]))
+    storage.ResetFileNameList()
+    for file in files if len(files) > 1 else []:
+        storage.AddFileName(str(file))
+    storage.SetSingleFile(len(files) == 1)
+    if not storage.ReadData(node) or node.GetImageData() is None:
+        scene.RemoveNode(node)
+        raise InputError(f"{files[0]} cannot be read as an image; copy or export it again.")
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]

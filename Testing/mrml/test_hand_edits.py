@@ -1,0 +1,123 @@
+"""What the user paints in Segment Editor is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+from mrml_tools import Bench
+from sofa_engine.types import Box, SubRegion
+
+#: Inside the brain, outside all tumour and boxes.
+_FAR = Box((20, 60, 20), (23, 64, 24))
+
+
+def test_painted_voxels_reach_the_session_and_survive_a_drag_elsewhere(bench: Bench):
+    bench.segment()
+    bench.paint(SubRegion.ED, _FAR)
+    bench.run()
+    assert (bench.session.labels()[_FAR.slices] == SubRegion.ED.label).all()
+
+    bench.drag(SubRegion.ET, 4)
+    bench.drag(SubRegion.NCR, 2)
+
+    assert (bench.labels()[_FAR.slices] == SubRegion.ED.label).all()
+    assert np.array_equal(bench.labels(), bench.session.labels())
+
+
+def test_erased_voxels_stay_erased_when_another_box_is_dragged(bench: Bench):
+    bench.segment()
+    inside = Box((28, 40, 30), (30, 44, 34))
+    assert (bench.labels()[inside.slices] > 0).any()
+    for subRegion in SubRegion:
+        bench.paint(subRegion, inside, erase=True)
+    bench.run()
+    assert not bench.session.labels()[inside.slices].any()
+    bench.drag(SubRegion.NCR, 1)
+    assert not bench.labels()[inside.slices].any()
+
+
+def test_painting_just_before_a_drag_is_not_lost(bench: Bench):
+    bench.segment()
+    bench.paint(SubRegion.ED, _FAR)
+    roi = bench.roi(SubRegion.ET)
+    bench.grab(roi)
+    bench.grow(roi, 4)
+    bench.letGo(roi)
+    bench.run()
+    assert (bench.labels()[_FAR.slices] == SubRegion.ED.label).all()
+    assert np.array_equal(bench.labels(), bench.session.labels())
+
+
+def test_where_painted_segments_overlap_the_painted_one_counts(bench: Bench):
+    bench.segment()
+    core = Box((21, 33, 27), (24, 36, 30))
+    assert (bench.labels()[core.slices] == SubRegion.NCR.label).all()
+    bench.paint(SubRegion.ET, core)
+    bench.run()
+    assert (bench.session.labels()[core.slices] == SubRegion.ET.label).all()
+    assert not bench.mask(SubRegion.NCR)[core.slices].any()
+
+
+def test_a_stroke_is_one_step_of_undo(bench: Bench):
+    bench.segment()
+    before = bench.labels()
+    bench.paint(SubRegion.ED, _FAR)
+    bench.run()
+    painted = bench.labels()
+    bench.controller.undo()
+    bench.run()
+    assert np.array_equal(bench.labels(), before)
+    bench.controller.redo()
+    bench.run()
+    assert np.array_equal(bench.labels(), painted)
+
+
+def test_painting_while_a_drag_is_computed_is_not_lost(bench: Bench):
+    bench.segment()
+    roi = bench.roi(SubRegion.ET)
+    bench.grab(roi)
+    bench.grow(roi, 4)
+    bench.letGo(roi)
+    bench.scheduler.step()
+    bench.scheduler.step()
+    bench.paint(SubRegion.ED, _FAR)
+    bench.run()
+    assert (bench.labels()[_FAR.slices] == SubRegion.ED.label).all()
+    assert np.array_equal(bench.labels(), bench.session.labels())
+
+
+def test_a_segment_that_the_user_deletes_is_emptied_and_comes_back_with_undo(bench: Bench):
+    bench.segment()
+    before = bench.mask(SubRegion.ED)
+    bench.segmentation.GetSegmentation().RemoveSegment(bench.segments().segmentId(SubRegion.ED))
+    bench.run()
+    assert not (bench.session.labels() == SubRegion.ED.label).any()
+    bench.controller.undo()
+    bench.run()
+    assert np.array_equal(bench.mask(SubRegion.ED), before)
+
+
+def test_collapsed_labelmaps_are_understood_and_written(bench: Bench):
+    bench.segment()
+    before = bench.labels()
+    bench.segmentation.GetSegmentation().CollapseBinaryLabelmaps(True)
+    assert np.array_equal(bench.labels(), before)
+    bench.run()
+    bench.drag(SubRegion.ET, 4)
+    assert np.array_equal(bench.labels(), bench.session.labels())
+
+
+def test_a_segment_of_the_users_own_in_the_same_segmentation_stays(bench: Bench):
+    import slicer
+
+    bench.segment()
+    segmentation = bench.segmentation.GetSegmentation()
+    own = segmentation.AddEmptySegment("", "Ventricle", (0, 0, 1))
+    image = slicer.vtkOrientedImageData()
+    image.DeepCopy(segmentation.GetSegment(bench.segments().segmentId(SubRegion.ED)).GetRepresentation("Binary labelmap"))
+    segmentation.GetSegment(own).AddRepresentation("Binary labelmap", image)
+    before = slicer.util.arrayFromSegmentInternalBinaryLabelmap(bench.segmentation, own).copy()
+    bench.run()
+    bench.drag(SubRegion.ED, 4)
+    bench.controller.segment()
+    bench.run()
+    assert np.array_equal(slicer.util.arrayFromSegmentInternalBinaryLabelmap(bench.segmentation, own), before)
