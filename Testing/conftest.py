@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Tests run side by side (pytest-xdist); every worker with threads of its own for each core would only wait for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real MRI beside the repository; tests that need it are skipped, with this reason, where it is absent."""
+    """Folder of real MRI beside the repository; where it is absent, tests that need it are skipped and say so."""
     if not (_REAL_DATA / "brats2021").is_dir():
         pytest.skip(f"real MRI is not on this machine (looked for {_REAL_DATA.name}/brats2021 beside the repository)")
     return _REAL_DATA

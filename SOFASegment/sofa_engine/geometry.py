@@ -19,6 +19,7 @@ class Geometry:
         shape: voxels (D, H, W).
         ijk_to_ras: 4x4 float64, from voxel index (i, j, k) = (x, y, z) to RAS millimetres. Voxel centres are whole
             indices, so voxel i reaches from i - 0.5 to i + 0.5.
+
     """
 
     shape: tuple[int, int, int]
@@ -30,7 +31,7 @@ class Geometry:
         matrix = np.asarray(ijk_to_ras, dtype=np.float64)
         return Geometry(
             tuple(int(n) for n in shape),  # type: ignore[arg-type]
-            tuple(tuple(float(v) for v in row) for row in matrix),  # type: ignore[arg-type]
+            tuple(tuple(float(v) for v in row) for row in matrix),  # type: ignore[misc]
         )
 
     @property
@@ -88,7 +89,9 @@ class Geometry:
         lower, upper = np.maximum(lower, 0), np.minimum(upper, self.shape)
         if np.any(upper <= lower):
             return None
-        return Box(tuple(int(v) for v in lower), tuple(int(v) for v in upper))
+        z, y, x = (int(v) for v in lower)
+        end_z, end_y, end_x = (int(v) for v in upper)
+        return Box((z, y, x), (end_z, end_y, end_x))
 
     def same_grid(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
         """Whether both grids have the same voxels: equal shape, and corners no further apart than the tolerance."""

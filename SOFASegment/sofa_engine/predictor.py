@@ -23,6 +23,7 @@ class SlicePrediction:
     Attributes:
         probabilities: float32, (3, n, H, W) without a prompt or (n, H, W) for one prompted sub-region.
         quality: float32, (3, n) or (n,): the IoU head's estimate of each mask's IoU with the truth, 0 to 1.
+
     """
 
     probabilities: np.ndarray
@@ -51,6 +52,7 @@ class Predictor(Protocol):
             modalities: the M sequences of `images`, in their order.
             progress: told after every batch.
             cancel: looked at between batches; on cancelling, what was kept before is still there.
+
         """
 
     def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
@@ -71,10 +73,11 @@ class Predictor(Protocol):
             slices: int64 (n,), slice of each box; a slice may occur several times.
             boxes: float32 (n, 4), x0, y0, x1, y1 in pixels of the crop, half-open (x1 - x0 is the width).
             cancel: looked at between batches.
+
         """
 
     def attention(self) -> np.ndarray:
-        """Return the modality weights alpha (eq. 2), float16 (3, M, D, h, w) on a grid coarser than or equal to H, W."""
+        """Return the modality weights alpha (eq. 2), float16 (3, M, D, h, w), on a grid as fine as H, W or coarser."""
 
     def release(self) -> None:
         """Forget the case and free its memory; the model stays loaded."""

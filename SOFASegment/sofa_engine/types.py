@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
 
-class Modality(str, Enum):
+class Modality(StrEnum):
     """The four MRI sequences, in the order of the paper (section 3.1)."""
 
     T1 = "t1"
@@ -21,7 +21,7 @@ class Modality(str, Enum):
     FLAIR = "flair"
 
     @property
-    def title(self) -> str:
+    def title(self) -> str:  # type: ignore[override]
         """Name for people."""
         return {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}[self.value]
 
@@ -29,7 +29,7 @@ class Modality(str, Enum):
 MODALITIES: tuple[Modality, ...] = tuple(Modality)
 
 
-class SubRegion(str, Enum):
+class SubRegion(StrEnum):
     """The three sub-regions of the tumour, in the order of the model's outputs."""
 
     NCR = "ncr"
@@ -37,7 +37,7 @@ class SubRegion(str, Enum):
     ET = "et"
 
     @property
-    def title(self) -> str:
+    def title(self) -> str:  # type: ignore[override]
         """Name for people."""
         return {"ncr": "Necrotic core", "ed": "Oedema", "et": "Enhancing tumour"}[self.value]
 
@@ -47,7 +47,7 @@ class SubRegion(str, Enum):
         return {"ncr": 1, "ed": 2, "et": 4}[self.value]
 
     @property
-    def index(self) -> int:
+    def index(self) -> int:  # type: ignore[override]
         """Channel of this sub-region in arrays of shape (3, D, H, W)."""
         return SUB_REGIONS.index(self)
 
@@ -62,7 +62,7 @@ COMPOSITES: dict[str, tuple[SubRegion, ...]] = {
 }
 
 
-class LabelScheme(str, Enum):
+class LabelScheme(StrEnum):
     """Values in exported label maps. Always named, never guessed (BraTS 2024 uses 4 for a cavity)."""
 
     BRATS2020 = "2020"
@@ -90,6 +90,7 @@ class Box:
 
         Raises:
             ValueError: an upper bound does not exceed its lower bound.
+
         """
         if not all(b > a for a, b in zip(self.lower, self.upper, strict=True)):
             raise ValueError(f"A box must hold at least one voxel on every axis, not {self.lower} to {self.upper}.")
@@ -153,6 +154,7 @@ class Patch:
         extent: where `labels` goes.
         labels: uint8, shape `extent.shape`, values of `SubRegion.label` and 0.
         generation: number of the request that this answers; the newest wins.
+
     """
 
     extent: Box

@@ -43,10 +43,11 @@ class ModalityAttention(nn.Module):
 
         Returns:
             Fused maps (B, 3, C, h, w) and weights alpha (B, 3, M, h, w), which sum to 1 over M.
+
         """
         if self.embedding is not None:
             features = features + self.embedding.to(features.dtype)[None, :, :, None, None]
-        batch, count, channels, height, width = features.shape
+        batch, count, _, height, width = features.shape
         if self.scope == "mean":
             logits = features.new_zeros(batch, count, len(SUB_REGIONS), 1, 1)
         else:
@@ -71,6 +72,7 @@ def fuse(features: Tensor, alpha: Tensor, present: Tensor) -> Tensor:
 
     Returns:
         (B, 3, C, H, W) in the features' dtype.
+
     """
     if alpha.shape[-2:] != features.shape[-2:]:
         flat = nn.functional.interpolate(

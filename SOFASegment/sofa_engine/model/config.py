@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Mode(str, Enum):
+class Mode(StrEnum):
     """`PAPER` follows the letter of the text; `DEFAULT` is what serves clinicians best."""
 
     PAPER = "paper"
@@ -21,6 +21,7 @@ class EncoderConfig(BaseModel):
     Attributes:
         stem_stride: 1 as LiteMedSAM publishes (features at stride 4), 2 (stride 8), or 4 as MobileSAM (stride 16).
         context: 1 for one grey slice repeated to three channels, 3 for the slices z-1, z, z+1 (2.5D).
+
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,7 +32,7 @@ class EncoderConfig(BaseModel):
     window_sizes: tuple[int, int, int, int] = (7, 7, 14, 7)
     stem_stride: Literal[1, 2, 4] = 1
     context: Literal[1, 3] = 1
-    drop_path: float = Field(0.0, ge=0.0, lt=1.0)
+    drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @property
     def feature_stride(self) -> int:
@@ -59,6 +60,7 @@ class ModelConfig(BaseModel):
             have eight times the feature map's resolution instead of four).
         normalisation: `volume` divides [0, 255] by 255; `slice` stretches every slice as stock LiteMedSAM expects.
         resize: `native` keeps 1 mm pixels; `litemedsam` scales the longer side to 256 pixels as stock weights expect.
+
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

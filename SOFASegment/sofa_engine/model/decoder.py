@@ -51,16 +51,14 @@ class DetailPath(nn.Module):
     def __init__(self, fine: int, width: int) -> None:
         """Build the path from `fine` channels of an early stage to the `width` channels of the upscaled embedding."""
         super().__init__()
+        last = nn.Conv2d(width, width, 3, padding=1)
         self.mix = nn.Sequential(
-            nn.Conv2d(fine + width + 2, width, 3, padding=1, bias=False),
-            LayerNorm2d(width),
-            nn.GELU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv2d(fine + width + 2, width, 3, padding=1, bias=False), LayerNorm2d(width), nn.GELU(), last
         )
         self.skip = nn.Conv2d(fine, width, 1)
-        for layer in (self.mix[-1], self.skip):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in (last, self.skip):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, upscaled: Tensor, fine: Tensor, picture: Tensor) -> Tensor:
         """Return (B, width, H, W) from the embedding, the fused early features (B, fine, H, W), and the picture.
@@ -114,6 +112,7 @@ class BatchedMaskDecoder(MaskDecoder):
 
         Returns:
             Logits (B, 4h, 4w), or (B, 8h, 8w) with three detail paths, and the estimated IoU (B,), not limited to 0..1.
+
         """
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(sparse), -1, -1)
         tokens = torch.cat([own.to(sparse.dtype), sparse], dim=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -44,10 +46,11 @@ class ImageEncoder(nn.Module):
             channels: output width C.
             modalities: how many sequences to condition on at every stage (feature-wise scale and shift, starting as
                 the identity), 0 for none.
+
         """
         super().__init__()
         self.config = config
-        body = TinyVit(
+        body: Any = TinyVit(
             in_chans=3,
             num_classes=0,
             global_pool="",
@@ -74,9 +77,7 @@ class ImageEncoder(nn.Module):
             LayerNorm2d(channels),
         )
         self.conditioning = nn.ParameterList(
-            [nn.Parameter(torch.zeros(modalities, 2, dim)) for dim in (width, *config.embed_dims)]
-            if modalities
-            else []
+            [nn.Parameter(torch.zeros(modalities, 2, dim)) for dim in (width, *config.embed_dims)] if modalities else []
         )
 
     def forward(self, x: Tensor, modality: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -89,6 +90,7 @@ class ImageEncoder(nn.Module):
         Returns:
             The neck's output (B, C, H/s, W/s) and the early features, coarse to fine: stage 1 at stride s/2, stage 0
             at s/4, and the stem's first convolution.
+
         """
         stem = self.body.patch_embed
         first = stem.act(stem.conv1(x))

@@ -1,0 +1,88 @@
+"""Where and how the network runs: device, precision, allocator."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from functools import cache
+
+import torch
+
+from sofa_engine.errors import InputError
+
+#: mallopt parameters of glibc (malloc.h).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device for "auto", "cuda", "cuda:1", "mps" or "cpu".
+
+    Raises:
+        InputError: the device is unknown or not there.
+
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"There is no device called '{name}'; use auto, cuda, mps or cpu.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"This machine has no usable CUDA device '{name}' (PyTorch {torch.__version__} sees "
+            f"{torch.cuda.device_count()}); use --device cpu, or install a PyTorch built for your GPU."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("This machine has no usable Apple GPU (mps); use --device cpu.")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """Return what autocast should compute in on this device.
+
+    On a GPU bfloat16 where the hardware has it, else float16. On a CPU bfloat16 only where a small matrix product
+    shows that it is faster: processors without AVX512-BF16 or AMX emulate it, many times slower than float32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu" and _bfloat16_pays():
+        return torch.bfloat16
+    return torch.float32
+
+
+@cache
+def _bfloat16_pays() -> bool:
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+
+    def seconds(dtype: torch.dtype) -> float:
+        a = torch.ones(512, 512, dtype=dtype)
+        a @ a
+        start = time.perf_counter()
+        a @ a
+        return time.perf_counter() - start
+
+    return min(seconds(torch.bfloat16) for _ in range(3)) < min(seconds(torch.float32) for _ in range(3))
+
+
+def tune_allocator() -> bool:
+    """Keep large temporaries in the heap instead of returning them to the kernel after every layer (glibc only).
+
+    Every return costs page faults on the next layer: 1.8 times the encoder's time. It concerns the whole process, so
+    only programs of our own call it (the command line, the engine process), never Slicer.
+
+    Returns:
+        Whether the C library took the settings.
+
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20))
+        return all(libc.mallopt(parameter, value) == 1 for parameter, value in settings)
+    except (OSError, AttributeError):  # another C library (musl)
+        return False

@@ -1,0 +1,271 @@
+"""The network as the session sees it: fused features kept per slice, masks on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sofa_engine.api import ModelInfo
+from sofa_engine.errors import OutOfMemoryError, SofaError
+from sofa_engine.model.network import Fused, RegionFeatures, SofaModel
+from sofa_engine.predictor import SlicePrediction
+from sofa_engine.progress import CancelToken, Progress, ProgressCallback
+from sofa_engine.runtime import choose_precision
+from sofa_engine.slice_frame import SliceFrame
+from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
+
+T = TypeVar("T")
+
+#: Slices per batch. On a CPU small batches stay in the cache; on a GPU large ones fill it and shrink when they must.
+_CPU_SLICES, _GPU_SLICES = 4, 32
+
+
+@dataclass
+class _Kept:
+    """What stays of an encoded case: half-precision features of every slice.
+
+    Attributes:
+        frame: geometry of the slices.
+        features: one `Fused` per slice, with a leading axis of 1.
+        prior: first pass's logits per slice, (3, kh, kw) float16, or None before they were needed.
+        modalities: sequences of the case.
+
+    """
+
+    frame: SliceFrame
+    features: list[Fused]
+    prior: list[Tensor | None]
+    modalities: tuple[Modality, ...]
+
+
+class TorchPredictor:
+    """Implements `sofa_engine.predictor.Predictor` with PyTorch on one device."""
+
+    def __init__(
+        self,
+        model: SofaModel,
+        info: ModelInfo,
+        *,
+        device: torch.device | str = "cpu",
+        precision: torch.dtype | None = None,
+    ) -> None:
+        """Take over a model; its layers are rewritten for inference, so hand over a copy of one that is trained on.
+
+        Args:
+            model: the network.
+            info: what to call it.
+            device: where it runs.
+            precision: what autocast computes in; None chooses by measurement.
+
+        """
+        self._device = torch.device(device)
+        self._precision = precision or choose_precision(self._device)
+        self._model = prepare_for_inference(model).to(self._device)
+        self._info = info
+        self._batch = _CPU_SLICES if self._device.type == "cpu" else _GPU_SLICES
+        # Features are kept in two bytes: as computed where that is bfloat16, else in float16, which is finer.
+        self._keep_dtype = torch.bfloat16 if self._precision is torch.bfloat16 else torch.float16
+        self._case: _Kept | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """Which model this is and where it runs."""
+        return self._info
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        images: np.ndarray,
+        modalities: tuple[Modality, ...],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> None:
+        """Compute and keep the fused features of every slice; see `Predictor.encode`."""
+        depth = images.shape[1]
+        frame = SliceFrame.of(self._model.config, (images.shape[2], images.shape[3]))
+        volume = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
+        index = [MODALITIES.index(m) for m in modalities]
+        kept: list[Fused] = []
+        start = time.monotonic()
+        for rows in self._in_batches(np.arange(depth), partial(self._encode_batch, volume, index, frame), cancel):
+            kept += rows
+            if progress is not None:
+                left = (time.monotonic() - start) / len(kept) * (depth - len(kept))
+                progress(Progress("Encoding slices", len(kept) / depth, left))
+        self._case = _Kept(frame, kept, [None] * depth, tuple(modalities))
+
+    def _encode_batch(self, volume: Tensor, index: list[int], frame: SliceFrame, slices: np.ndarray) -> list[Fused]:
+        config = self._model.config
+        depth = volume.shape[1]
+        reach = config.encoder.context // 2
+        # Beyond the first and last slice the edge slice stands in; one grey slice is repeated to three channels.
+        neighbours = np.clip(slices[:, None] + np.array([-reach, 0, reach]), 0, depth - 1)
+        stacks = volume[:, torch.from_numpy(neighbours)].transpose(0, 1)  # (n, M, 3, H, W)
+        pixels = frame.images(stacks.to(self._device), config)
+        full = pixels.new_zeros(len(slices), len(MODALITIES), *pixels.shape[2:])
+        full[:, index] = pixels
+        present = torch.zeros(len(slices), len(MODALITIES), dtype=torch.bool, device=self._device)
+        present[:, index] = True
+        with self._autocast():
+            fused = self._model.encode(full, present)
+        kept = Fused(
+            fused.maps.to(self._keep_dtype), fused.alpha.half(), tuple(x.to(self._keep_dtype) for x in fused.fine)
+        )
+        return [_row(kept, i) for i in range(len(slices))]
+
+    @torch.inference_mode()
+    def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
+        """Decode slices without a box, for all sub-regions; see `Predictor.segment`."""
+        case = self._encoded()
+        count = len(SUB_REGIONS)
+        done = list(self._in_batches(np.asarray(slices), partial(self._segment_batch, case), cancel))
+        if not done:
+            return SlicePrediction(np.zeros((count, 0, *case.frame.size), np.float32), np.zeros((count, 0), np.float32))
+        masks, qualities = (torch.cat(part) for part in zip(*done, strict=True))
+        return SlicePrediction(masks.transpose(0, 1).contiguous().numpy(), qualities.T.contiguous().numpy())
+
+    def _segment_batch(self, case: _Kept, slices: np.ndarray) -> tuple[Tensor, Tensor]:
+        count, n = len(SUB_REGIONS), len(slices)
+        rows = torch.arange(n, device=self._device).repeat_interleave(count)
+        regions = torch.arange(count, device=self._device).repeat(n)
+        features = RegionFeatures.select(self._fused(case, slices), rows, regions)
+        with self._autocast():
+            logits, quality = self._model.first_pass(features)
+        for i, z in enumerate(slices):
+            case.prior[z] = logits[i * count : (i + 1) * count].half()
+        masks = case.frame.masks(logits).sigmoid().unflatten(0, (n, count)).cpu()
+        return masks, quality.float().clamp(0, 1).view(n, count).cpu()
+
+    @torch.inference_mode()
+    def prompt(
+        self,
+        sub_region: SubRegion,
+        slices: np.ndarray,
+        boxes: np.ndarray,
+        *,
+        cancel: CancelToken | None = None,
+    ) -> SlicePrediction:
+        """Decode one sub-region with a box per slice; see `Predictor.prompt`."""
+        case = self._encoded()
+        slices = np.asarray(slices)
+        if self._model.config.dense_prompt or self._model.config.detail:
+            unseen = np.array(sorted({int(z) for z in slices if case.prior[z] is None}), dtype=np.int64)
+            if unseen.size:
+                self.segment(unseen, cancel=cancel)
+        if not self._model.config.prompting:
+            found = self.segment(slices, cancel=cancel)
+            return SlicePrediction(found.probabilities[sub_region.index], found.quality[sub_region.index])
+        pixels = case.frame.boxes(boxes)
+        order = np.arange(len(slices))
+        compute = partial(self._prompt_batch, case, sub_region.index, slices, pixels)
+        done = list(self._in_batches(order, compute, cancel))
+        if not done:
+            return SlicePrediction(np.zeros((0, *case.frame.size), np.float32), np.zeros(0, np.float32))
+        masks, qualities = (torch.cat(part).numpy() for part in zip(*done, strict=True))
+        return SlicePrediction(masks, qualities)
+
+    def _prompt_batch(
+        self, case: _Kept, region: int, slices: np.ndarray, pixels: Tensor, order: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(len(order), device=self._device)
+        features = RegionFeatures.select(self._fused(case, slices[order]), rows, torch.full_like(rows, region))
+        stored = [prior[region] for z in slices[order] if (prior := case.prior[z]) is not None]
+        # Arrangements that look at no prior never read the zero.
+        prior = torch.stack(stored).float() if len(stored) == len(order) else features.maps.new_zeros(1)
+        with self._autocast():
+            boxes = pixels[torch.from_numpy(order)].to(self._device)
+            logits, quality = self._model.second_pass(features, boxes, prior)
+        return case.frame.masks(logits).sigmoid().cpu(), quality.float().clamp(0, 1).cpu()
+
+    def attention(self) -> np.ndarray:
+        """Return the modality weights, float16 (3, M, D, h, w); see `Predictor.attention`."""
+        case = self._encoded()
+        index = [MODALITIES.index(m) for m in case.modalities]
+        alpha = torch.stack([kept.alpha[0][:, index] for kept in case.features], dim=2)
+        shape = alpha.shape[-2:]
+        # The grid covers the padded image; the caller's covers the slice.
+        rows = -(-shape[0] * case.frame.scaled[0] // case.frame.padded[0])
+        columns = -(-shape[1] * case.frame.scaled[1] // case.frame.padded[1])
+        return alpha[..., :rows, :columns].cpu().numpy()
+
+    def release(self) -> None:
+        """Forget the case and free its memory; the model stays loaded."""
+        self._case = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _encoded(self) -> _Kept:
+        if self._case is None:
+            raise SofaError("No case is encoded: run the first pass before refining.")
+        return self._case
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, self._precision, enabled=self._precision is not torch.float32)
+
+    def _working(self, tensor: Tensor) -> Tensor:
+        return tensor if self._precision is not torch.float32 else tensor.float()
+
+    def _fused(self, case: _Kept, slices: np.ndarray) -> Fused:
+        rows = [case.features[z] for z in slices]
+        return Fused(
+            self._working(torch.cat([row.maps for row in rows])),
+            torch.cat([row.alpha for row in rows]),
+            tuple(self._working(torch.cat(levels)) for levels in zip(*(row.fine for row in rows), strict=True)),
+        )
+
+    def _in_batches(
+        self, items: np.ndarray, compute: Callable[[np.ndarray], T], cancel: CancelToken | None
+    ) -> Iterator[T]:
+        """Yield `compute` of runs of `items`; the batch is halved, for good, where the GPU's memory does not hold it.
+
+        Raises:
+            OutOfMemoryError: not even one item fits.
+
+        """
+        done = 0
+        while done < len(items):
+            if cancel is not None:
+                cancel.check()
+            batch = items[done : done + self._batch]
+            try:
+                result = compute(batch)
+            except torch.cuda.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise OutOfMemoryError(
+                        "The GPU's memory does not hold a single slice; close other programs that use it, or choose "
+                        "the CPU as device."
+                    ) from error
+                self._batch = len(batch) // 2
+                torch.cuda.empty_cache()
+                continue
+            yield result
+            done += len(batch)
+
+
+def prepare_for_inference(model: SofaModel) -> SofaModel:
+    """Fold every batch normalisation into its convolution and choose layouts; answers stay the same to rounding."""
+    model.eval().requires_grad_(False)
+    parent: Any
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            fuse = getattr(child, "fuse", None)
+            if fuse is not None and isinstance(getattr(child, "bn", None), nn.BatchNorm2d):
+                setattr(parent, name, fuse())
+        # PyTorch's fused attention falls back to a slower path on the CPU when it is given a bias.
+        if hasattr(parent, "fused_attn"):
+            parent.fused_attn = False
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _row(fused: Fused, index: int) -> Fused:
+    """Copy one slice out of a batch, so that keeping it does not keep the batch."""
+    pick = slice(index, index + 1)
+    return Fused(fused.maps[pick].clone(), fused.alpha[pick].clone(), tuple(x[pick].clone() for x in fused.fine))

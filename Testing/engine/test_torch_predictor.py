@@ -1,0 +1,195 @@
+"""The network behind the session: what is kept, what is answered, what changes nothing."""
+
+from __future__ import annotations
+
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from reference_weights import official_state_dict
+from tiny_models import tiny_model
+
+from sofa_engine import torch_predictor
+from sofa_engine.api import ModelInfo
+from sofa_engine.errors import CancelledError, OutOfMemoryError, SofaError
+from sofa_engine.model.checkpoint import load_checkpoint
+from sofa_engine.model.network import RegionFeatures, SofaModel
+from sofa_engine.progress import CancelToken, Progress
+from sofa_engine.slice_frame import SliceFrame
+from sofa_engine.torch_predictor import TorchPredictor
+from sofa_engine.types import MODALITIES, Modality, SubRegion
+
+INFO = ModelInfo("tiny", "0" * 64, "tiny", "default", "cpu", trained=False)
+SHAPE = (6, 50, 41)
+
+
+def predictor_of(model: SofaModel) -> TorchPredictor:
+    return TorchPredictor(deepcopy(model), INFO, precision=torch.float32)
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (4, *SHAPE)).astype(np.float32)
+
+
+@pytest.fixture(params=[{}, {"detail": 3, "modality_conditioning": "stages"}], ids=["plain", "detailed"])
+def model(request: pytest.FixtureRequest) -> SofaModel:
+    model = tiny_model(**request.param)
+    with torch.no_grad():  # away from the zeros that hide mistakes
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def test_batching_folding_and_half_precision_leave_the_plain_answer(model: SofaModel, images: np.ndarray) -> None:
+    predictor = predictor_of(model)
+    predictor.encode(images, MODALITIES)
+    answer = predictor.segment(np.arange(6))
+    assert answer.probabilities.shape == (3, *SHAPE)
+    assert answer.quality.shape == (3, 6)
+    frame = SliceFrame.of(model.config, SHAPE[1:])
+    for z in (0, 3, 5):  # one slice at a time through the network as it was built
+        pixels = frame.images(torch.from_numpy(images[:, z]), model.config)[None, :, None].repeat(1, 1, 3, 1, 1)
+        with torch.inference_mode():
+            fused = model.encode(pixels, torch.ones(1, 4, dtype=torch.bool))
+            features = RegionFeatures.select(fused, torch.zeros(3, dtype=torch.long), torch.arange(3))
+            plain = frame.masks(model.first_pass(features)[0]).sigmoid().numpy()
+        np.testing.assert_allclose(answer.probabilities[:, z], plain, atol=2e-3)
+
+
+def test_slices_are_answered_in_the_order_asked_for(model: SofaModel, images: np.ndarray) -> None:
+    predictor = predictor_of(model)
+    predictor.encode(images, MODALITIES)
+    ordered = predictor.segment(np.array([4, 0, 2])).probabilities
+    np.testing.assert_allclose(ordered, predictor.segment(np.arange(6)).probabilities[:, [4, 0, 2]], atol=1e-6)
+
+
+def test_a_box_changes_the_answer_of_its_slice_and_sub_region(model: SofaModel, images: np.ndarray) -> None:
+    predictor = predictor_of(model)
+    predictor.encode(images, MODALITIES)
+    small, large = np.array([[5, 5, 12, 12]]), np.array([[2, 2, 38, 45]])
+    answers = [predictor.prompt(SubRegion.ED, np.array([3]), box).probabilities for box in (small, large)]
+    assert answers[0].shape == (1, *SHAPE[1:])
+    assert np.abs(answers[0] - answers[1]).max() > 1e-4
+    assert np.abs(answers[0] - predictor.prompt(SubRegion.ET, np.array([3]), small).probabilities).max() > 1e-4
+
+
+def test_many_boxes_at_once_answer_as_one_by_one(model: SofaModel, images: np.ndarray) -> None:
+    predictor = predictor_of(model)
+    predictor.encode(images, MODALITIES)
+    slices = np.array([1, 1, 5, 2, 3, 3])
+    boxes = np.random.default_rng(1).uniform(0, 15, (6, 4)) + np.array([0, 0, 20, 20])
+    together = predictor.prompt(SubRegion.NCR, slices, boxes)
+    for i in range(6):
+        alone = predictor.prompt(SubRegion.NCR, slices[i : i + 1], boxes[i : i + 1])
+        np.testing.assert_allclose(together.probabilities[i], alone.probabilities[0], atol=1e-5)
+        np.testing.assert_allclose(together.quality[i], alone.quality[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("present", [(Modality.FLAIR,), (Modality.T1C, Modality.T2)])
+def test_any_sequences_run_and_attention_is_shared_among_those_present(
+    model: SofaModel, images: np.ndarray, present: tuple[Modality, ...]
+) -> None:
+    predictor = predictor_of(model)
+    predictor.encode(images[: len(present)], present)
+    attention = predictor.attention().astype(np.float32)
+    assert attention.shape[:3] == (3, len(present), SHAPE[0])
+    np.testing.assert_allclose(attention.sum(axis=1), 1, atol=2e-3)
+    assert np.isfinite(predictor.segment(np.arange(6)).probabilities).all()
+
+
+def test_progress_reaches_the_end_and_never_falls(model: SofaModel, images: np.ndarray) -> None:
+    seen: list[Progress] = []
+    predictor_of(model).encode(images, MODALITIES, progress=seen.append)
+    fractions = [p.fraction for p in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert all(p.remaining_s is not None and p.remaining_s >= 0 for p in seen)
+
+
+def test_cancelling_keeps_the_case_that_was_encoded_before(model: SofaModel, images: np.ndarray) -> None:
+    predictor = predictor_of(model)
+    predictor.encode(images, MODALITIES)
+    before = predictor.segment(np.arange(2)).probabilities
+    token = CancelToken()
+    with pytest.raises(CancelledError):
+        predictor.encode(images[:, ::-1].copy(), MODALITIES, progress=lambda _: token.cancel(), cancel=token)
+    np.testing.assert_array_equal(predictor.segment(np.arange(2)).probabilities, before)
+
+
+def test_asking_before_a_case_is_encoded_is_an_error_for_people(model: SofaModel) -> None:
+    with pytest.raises(SofaError, match="run the first pass"):
+        predictor_of(model).segment(np.arange(2))
+
+
+def test_batches_shrink_until_they_fit_the_gpu(
+    model: SofaModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, sizes = predictor_of(model), []
+    encode = predictor._encode_batch
+
+    def crowded(volume: torch.Tensor, index: list[int], frame: SliceFrame, slices: np.ndarray) -> list:
+        sizes.append(len(slices))
+        if len(slices) > 1:
+            raise torch.cuda.OutOfMemoryError
+        return encode(volume, index, frame, slices)
+
+    monkeypatch.setattr(predictor, "_encode_batch", crowded)
+    predictor.encode(images, MODALITIES)
+    assert sizes == [4, 2, 1, 1, 1, 1, 1, 1]
+    assert predictor.segment(np.arange(6)).probabilities.shape == (3, *SHAPE)
+
+
+def test_a_gpu_that_holds_no_slice_at_all_is_said_in_a_sentence(
+    model: SofaModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = predictor_of(model)
+
+    def full(*_: object) -> list:
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(predictor, "_encode_batch", full)
+    with pytest.raises(OutOfMemoryError, match="does not hold a single slice"):
+        predictor.encode(images, MODALITIES)
+
+
+def test_stock_weights_see_slices_as_their_authors_prepared_them() -> None:
+    config = load_stock_config()
+    frame = SliceFrame.of(config, (240, 200))
+    assert frame.scaled == (256, 213)
+    image = torch.rand(240, 200) * 90 + 30
+    prepared = frame.images(image, config)
+    assert prepared.shape == (256, 256)
+    assert float(prepared[:256, :213].min()) == 0.0
+    assert float(prepared[:256, :213].max()) == 1.0
+    assert torch.all(prepared[:, 213:] == 0)
+    np.testing.assert_allclose(frame.boxes(np.array([[0, 0, 200, 240]]))[0], [0, 0, 213, 256])
+    # Area interpolation keeps the mean.
+    plain = torch_predictor.SliceFrame((240, 240), (256, 256), (256, 256)).images(
+        torch.full((240, 240), 51.0), tiny_model().config
+    )
+    torch.testing.assert_close(plain, torch.full((256, 256), 0.2))
+
+
+def load_stock_config():
+    from sofa_engine.model import stock
+
+    return stock.config_of(stock.rename(official_state_dict()))
+
+
+def test_a_published_checkpoint_segments_without_training(tmp_path: Path) -> None:
+    torch.save(official_state_dict(), tmp_path / "lite_medsam.pth")
+    model, _ = load_checkpoint(tmp_path / "lite_medsam.pth")
+    predictor = predictor_of(model)
+    predictor.encode(np.random.default_rng(0).uniform(0, 255, (1, 1, 60, 48)).astype(np.float32), (Modality.FLAIR,))
+    answer = predictor.prompt(SubRegion.ED, np.array([0]), np.array([[10, 10, 40, 40]]))
+    assert answer.probabilities.shape == (1, 60, 48)
