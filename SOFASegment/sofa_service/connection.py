@@ -196,6 +196,7 @@ class Connection:
             content: body as a message.
             params: query.
         """
+        _must_be_open(self._http)
         for attempt in range(_ATTEMPTS if repeat else 1):
             try:
                 with _translated():
@@ -223,6 +224,7 @@ class Connection:
         content: bytes | None = None,
     ) -> Generator[Reply, None, None]:
         """Send a verb whose answer is a stream; leaving the block before its end drops the connection."""
+        _must_be_open(self._http)
         with _translated():
             request = self._http.build_request(
                 method, path, json=json, content=content, headers=_content_type(content), timeout=self._timeout
@@ -246,6 +248,11 @@ def array_of(response: httpx.Response) -> np.ndarray:
 def packet_of(response: httpx.Response) -> Packet:
     """Return a binary answer."""
     return decode(response.content, _LIMITS)
+
+
+def _must_be_open(http: httpx.Client) -> None:
+    if http.is_closed:
+        raise EngineUnreachableError("The engine that this connection led to is gone; connect again.")
 
 
 def _content_type(content: bytes | None) -> dict[str, str]:

@@ -52,6 +52,7 @@ class LocalEngine:
         weights: str | None = None,
         factory: str | None = None,
         python: str | None = None,
+        token: str | None = None,
         timeout_s: float = 120.0,
         **options: object,
     ) -> None:
@@ -62,10 +63,12 @@ class LocalEngine:
             weights: name or file of a checkpoint; None is the default one.
             factory: see `ServeConfig.factory`.
             python: interpreter that has torch; found if None.
+            token: what opens the engine; None makes a new one at every start.
             timeout_s: how long the start may take.
             options: further fields of `ServeConfig`.
         """
         self._python = python
+        self._fixed_token = token
         self._timeout_s = timeout_s
         self._options = {"device": device, "weights": weights, "port": 0, **options}
         if factory is not None:
@@ -105,7 +108,7 @@ class LocalEngine:
             if self.alive:
                 return
             self._folder = Path(tempfile.mkdtemp(prefix="sofa-engine-"))
-            self.token = secrets.token_urlsafe(32)
+            self.token = self._fixed_token or secrets.token_urlsafe(32)
             try:
                 self._process = self._spawn(self._folder)
                 atexit.register(self.stop)

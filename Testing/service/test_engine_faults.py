@@ -1,0 +1,288 @@
+"""Things break while a clinician works: engines die, clients vanish, proxies hold back. Nothing of hers is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+import sofa_service
+from sofa_engine.types import Box, SubRegion
+from sofa_service.client import EngineClient
+from sofa_service.config import CONFIG_VARIABLE, ServeConfig
+from sofa_service.errors import EngineLostError, EngineUnreachableError, ServiceError
+from sofa_service.protocol import RefineRequest
+
+
+def until(condition, seconds=20.0):
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return True
+
+
+def gone(pid):
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def environment(**more):
+    """Return what a child needs to find the package and the fakes."""
+    package = Path(sofa_service.__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), os.environ["PYTHONPATH"]]), **more}
+
+
+def drag(session, by=3):
+    (box,) = session.boxes()[SubRegion.ET]
+    return list(session.refine(SubRegion.ET, [box.grown((0, by, by), session.geometry.shape)]))
+
+
+def test_killed_between_two_actions_the_engine_comes_back_with_boxes_labels_and_undo(start_engine, case):
+    engine = start_engine()
+    told = []
+    session = engine.client().open(case, notify=told.append)
+    session.first_pass()
+    drag(session)
+    drag(session)
+    session.undo()
+    labels, boxes, old = session.labels(), session.boxes(), engine.pid
+    os.kill(engine.pid, signal.SIGKILL)
+    np.testing.assert_array_equal(session.labels(), labels)
+    assert session.boxes() == boxes
+    assert (session.can_undo(), session.can_redo()) == (True, True)
+    assert engine.pid != old and session.recoveries == 1
+    assert told == ["The engine no longer holds this case; it is being opened again as it was."]
+
+
+def test_killed_in_mid_run_the_engine_costs_one_sentence_and_nothing_else(start_engine, case):
+    engine = start_engine("open_suicidal")
+    session = engine.client().open(case)
+    session.first_pass()
+    drag(session)
+    labels, shape = session.labels(), session.geometry.shape
+    fatal = Box((0, 0, 0), shape)
+    with pytest.raises(EngineLostError, match="The connection to the engine broke, or the engine ended"):
+        list(session.refine(SubRegion.ED, [fatal]))
+    np.testing.assert_array_equal(session.labels(), labels)
+    assert session.recoveries == 1
+    session.undo()
+    assert not session.can_undo()
+
+
+def test_every_open_case_survives_the_engines_death(start_engine, case):
+    engine = start_engine()
+    client = engine.client()
+    sessions = [client.open(case) for _ in range(2)]
+    for number, session in enumerate(sessions):
+        session.first_pass()
+        drag(session, by=2 + 2 * number)
+    labels = [session.labels() for session in sessions]
+    os.kill(engine.pid, signal.SIGKILL)
+    for session, before in zip(sessions, labels, strict=True):
+        np.testing.assert_array_equal(session.labels(), before)
+    assert len(client.status().sessions) == 2
+
+
+def test_a_remote_engine_that_is_gone_is_a_sentence_until_it_is_back(start_engine, case):
+    engine = start_engine()
+    client = EngineClient(engine.url, engine.token)  # by address, as from another computer: it cannot restart it
+    session = client.open(case)
+    session.first_pass()
+    drag(session)
+    labels, token, port = session.labels(), engine.token, urlsplit(engine.url).port
+    os.kill(engine.pid, signal.SIGKILL)
+    with pytest.raises(EngineUnreachableError, match="No engine answers at"):
+        session.labels()
+    start_engine(port=port, token=token)
+    np.testing.assert_array_equal(session.labels(), labels)
+    assert session.recoveries == 1
+    client.close()
+
+
+def test_an_engine_that_stops_answering_is_a_sentence(start_engine, case, monkeypatch):
+    engine = start_engine()
+    client = EngineClient(engine.url, engine.token)
+    session = client.open(case)
+    session.first_pass()
+    monkeypatch.setattr(client.connection, "_timeout", httpx.Timeout(2.0))
+    os.kill(engine.pid, signal.SIGSTOP)
+    with pytest.raises(EngineLostError, match="has stopped answering; nothing was changed"):
+        drag(session)
+    os.kill(engine.pid, signal.SIGCONT)
+
+
+def test_a_client_that_vanishes_in_mid_stream_leaves_no_work_and_no_change_behind(start_engine, case):
+    engine = start_engine("open_slow")
+    client = engine.client()
+    session = client.open(case)
+    session.first_pass()
+    before = session.labels()
+    url = urlsplit(engine.url)
+    request = RefineRequest(
+        sub_region=SubRegion.ED, boxes=(Box((1, 1, 1), (43, 71, 63)),), generation=77
+    ).model_dump_json()
+    with socket.create_connection((url.hostname, url.port)) as raw:
+        raw.sendall(
+            f"POST {session._wire._path('refine')} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {engine.token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(request)}\r\n\r\n{request}".encode()
+        )
+        assert raw.recv(200).startswith(b"HTTP/1.1 200")
+        assert client.status().queued == 1
+    began = time.monotonic()
+    until(lambda: client.status().queued == 0)
+    assert time.monotonic() - began < 2  # the whole refinement would take longer
+    np.testing.assert_array_equal(session.labels(), before)
+    assert not session._wire.connection.request("GET", session._wire._path("state")).json()["can_undo"]
+
+
+def test_a_client_that_vanishes_while_uploading_leaves_nothing_behind(start_engine):
+    engine = start_engine()
+    url = urlsplit(engine.url)
+    files = len(psutil.Process(engine.pid).open_files())
+    with socket.create_connection((url.hostname, url.port)) as raw:
+        raw.sendall(
+            f"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {engine.token}\r\n"
+            "Content-Type: application/x-sofa-message\r\nContent-Length: 9000000\r\n\r\n".encode()
+            + bytes(1 << 20)
+        )
+        time.sleep(0.3)
+    until(lambda: len(psutil.Process(engine.pid).open_files()) <= files)
+    assert engine.client().status().sessions == ()
+
+
+def test_the_engine_ends_when_its_parent_is_killed(tmp_path):
+    script = (
+        "import sys, time\n"
+        "from sofa_service.launcher import LocalEngine\n"
+        "engine = LocalEngine(factory='service_fakes:open_quick')\n"
+        "engine.start()\n"
+        "print(engine.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    face = subprocess.Popen([sys.executable, "-c", script], env=environment(), stdout=subprocess.PIPE, text=True)
+    pid = int(face.stdout.readline())
+    assert psutil.pid_exists(pid)
+    face.kill()
+    face.wait()
+    until(lambda: gone(pid))
+
+
+def test_stopping_ends_the_whole_tree_and_removes_its_files(start_engine):
+    engine = start_engine()
+    pid, folder = engine.pid, engine._folder
+    engine.stop()
+    assert gone(pid) and not folder.exists() and not engine.alive
+
+
+def test_the_token_is_on_no_command_line(start_engine):
+    engine = start_engine()
+    for process in psutil.process_iter(["cmdline"]):
+        assert engine.token not in " ".join(process.info["cmdline"] or [])
+
+
+class BufferingProxy:
+    """Holds every answer back until it is complete, as nginx does by default."""
+
+    def __init__(self, target):
+        self._target = (target.hostname, target.port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        """One request for each connection: HTTP/1.0 semantics are enough for a proxy that is slow."""
+        with client, client.makefile("rb") as incoming, socket.create_connection(self._target) as upstream:
+            head, length = b"", 0
+            while (line := incoming.readline()) not in (b"\r\n", b""):
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+                if not line.lower().startswith(b"connection:"):
+                    head += line
+            if not head:
+                return
+            upstream.sendall(head + b"Connection: close\r\n\r\n" + incoming.read(length))
+            answer = b""
+            while data := upstream.recv(65536):
+                answer += data
+            client.sendall(answer)
+
+    def close(self):
+        self._server.close()
+
+
+def test_behind_a_proxy_that_buffers_everything_works_and_the_user_is_told_why_it_is_late(start_engine, case):
+    engine = start_engine()
+    proxy = BufferingProxy(urlsplit(engine.url))
+    try:
+        with EngineClient(proxy.url, engine.token) as client:
+            session = client.open(case)
+            session.first_pass()
+            patches = drag(session)
+            assert patches
+            assert any("proxy_buffering off" in sentence for sentence in session.warnings)
+            with EngineClient(engine.url, engine.token) as direct:
+                assert direct.warning is None
+    finally:
+        proxy.close()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl program, which makes the test's certificate, is not on this machine")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
+        f"-addext subjectAltName=IP:127.0.0.1,DNS:localhost -keyout {key} -out {cert}".split(),
+        check=True,
+        capture_output=True,
+    )
+    return cert, key
+
+
+def test_over_tls_the_engine_answers_those_who_trust_its_certificate(certificate, case, start_engine):
+    cert, key = certificate
+    plain = start_engine()
+    ready = cert.with_name("ready.json")
+    config = ServeConfig(port=0, certfile=cert, keyfile=key, factory="service_fakes:open_quick", ready_file=ready)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "sofa_service"],
+        env=environment(**{CONFIG_VARIABLE: config.model_dump_json()}),
+    )
+    try:
+        until(ready.exists)
+        url = json.loads(ready.read_text())["url"]
+        assert url.startswith("https://")
+        with EngineClient(url, config.token, ca_file=str(cert)) as client:
+            session = client.open(case)
+            session.first_pass()
+            assert session.labels().any()
+        with pytest.raises(ServiceError, match=r"certificate of .* is not trusted"):
+            EngineClient(url, config.token)
+        with pytest.raises(ServiceError):
+            EngineClient(plain.url.replace("http:", "https:"), plain.token)
+    finally:
+        child.terminate()
+        child.wait()
