@@ -12,7 +12,7 @@ from sofa_engine.case import Case
 from sofa_engine.foreground import background_of
 from sofa_engine.geometry import Geometry
 from sofa_engine.itk_images import to_itk
-from sofa_engine.types import SUB_REGIONS
+from sofa_engine.types import SUB_REGIONS, Box
 
 #: Where the axes (z, y, x) of a working volume point, in RAS: superior, posterior, left (as in BraTS).
 _WORKING_DIRECTIONS = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
@@ -106,14 +106,17 @@ def labels_to_reference(labels: np.ndarray, grid: WorkingGrid) -> np.ndarray:
     if not grid.resampled:
         return grid.to_reference(labels)
     result = np.zeros(grid.reference.shape, dtype=np.uint8)
-    best = grid.to_reference((labels == 0).astype(np.float32))
-    # Outside the working grid nothing was segmented.
-    best[grid.to_reference(np.ones(labels.shape, dtype=np.float32)) == 0] = 1.0
-    for sub_region in SUB_REGIONS:
-        share = grid.to_reference((labels == sub_region.label).astype(np.float32))
-        wins = share > best
-        result[wins] = sub_region.label
-        np.maximum(best, share, out=best)
+    extent = _reference_extent(labels, grid)
+    if extent is None:
+        return result
+    part = _cropped(grid.reference, extent)
+    winner = result[extent.slices]
+    # What is left of 1 is background, and all of it outside the working grid, where nothing was segmented.
+    shares = [_resample(labels == r.label, grid.working, part, 0.0) for r in SUB_REGIONS]
+    best = 1.0 - sum(shares)
+    for sub_region, share in zip(SUB_REGIONS, shares, strict=True):
+        winner[share > best] = sub_region.label
+        best = np.maximum(best, share)
     return result
 
 
@@ -121,6 +124,22 @@ def probabilities_to_reference(probabilities: np.ndarray, grid: WorkingGrid) -> 
     """Put probabilities (C, D, H, W) on the working grid back on the reference grid, interpolated linearly."""
     channels = [grid.to_reference(channel) for channel in probabilities]
     return np.stack(channels).astype(probabilities.dtype, copy=False)
+
+
+def _reference_extent(labels: np.ndarray, grid: WorkingGrid) -> Box | None:
+    """Return the box of the reference grid that the labels can reach, a voxel's interpolation included."""
+    box = Box.of_mask(labels)
+    if box is None:
+        return None
+    corners = grid.working.box_corners_ras(box.grown((1, 1, 1), labels.shape))
+    there = grid.reference.box_from_corners_ras(corners)
+    return there and there.grown((1, 1, 1), grid.reference.shape)
+
+
+def _cropped(geometry: Geometry, box: Box) -> Geometry:
+    matrix = geometry.matrix
+    matrix[:3, 3] = geometry.index_to_ras(np.array(box.lower))
+    return Geometry.from_matrix(box.shape, matrix)
 
 
 def _turned(reference: Geometry, axes: tuple[int, ...], flips: tuple[bool, ...]) -> Geometry:
