@@ -26,7 +26,7 @@ DEFAULT_PORT = 8484
 class SessionFactory(Protocol):
     """Opens a case on a device; `sofa_engine.loading.open_session` and what tests use instead."""
 
-    def __call__(self, case: Case, *, weights: str | None, device: str) -> Session:
+    def __call__(self, case: Case, *, weights: Path | None, device: str) -> Session:
         """Return a session that had no first pass yet."""
 
 
@@ -60,6 +60,7 @@ class ServeConfig(BaseModel):
         factory: "module:function" of a `SessionFactory`.
         budget_mb: memory for open sessions; beyond it the least recently used are spilled. None: half of the machine's
             memory, or of the device's.
+        share: number of engines that share this machine's memory.
         max_spilled: spilled sessions kept; beyond it the least recently used are evicted.
         idle_minutes: sessions unused for so long are evicted; 0 never.
         key_prefix: begins every session's id; tells the front which of its workers holds it.
@@ -77,9 +78,10 @@ class ServeConfig(BaseModel):
     keyfile: Path | None = None
     behind_proxy: bool = False
     factory: str = "sofa_engine.loading:open_session"
-    weights: str | None = None
+    weights: Path | None = None
     device: str = "auto"
     budget_mb: int | None = None
+    share: int = Field(default=1, ge=1)
     max_spilled: int = 32
     idle_minutes: float = 0.0
     message_mb: int = 512

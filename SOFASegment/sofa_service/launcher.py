@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -49,10 +50,11 @@ class LocalEngine:
         self,
         *,
         device: str = "auto",
-        weights: str | None = None,
+        weights: Path | None = None,
         factory: str | None = None,
         python: str | None = None,
         token: str | None = None,
+        environment: Mapping[str, str] | None = None,
         timeout_s: float = 120.0,
         **options: object,
     ) -> None:
@@ -60,15 +62,17 @@ class LocalEngine:
 
         Args:
             device: "auto", "cpu", "cuda:0", "mps".
-            weights: name or file of a checkpoint; None is the default one.
+            weights: a checkpoint; None is the one that ships with SOFA.
             factory: see `ServeConfig.factory`.
             python: interpreter that has torch; found if None.
             token: what opens the engine; None makes a new one at every start.
+            environment: variables of the child beside this process's own.
             timeout_s: how long the start may take.
             options: further fields of `ServeConfig`.
         """
         self._python = python
         self._fixed_token = token
+        self._environment = dict(environment or {})
         self._timeout_s = timeout_s
         self._options = {"device": device, "weights": weights, "port": 0, **options}
         if factory is not None:
@@ -131,6 +135,14 @@ class LocalEngine:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
 
+    def restart(self) -> None:
+        """End what is left of the child and start a new one; clients are kept."""
+        with self._lock:
+            client, self._client = self._client, None
+            self.stop()
+            self.start()
+            self._client = client
+
     def client(self) -> EngineClient:
         """Return the client of this engine, starting the engine where needed; it survives the engine's death."""
         with self._lock:
@@ -147,12 +159,8 @@ class LocalEngine:
         return path.read_text(errors="replace")[-_LOG_TAIL:].strip()
 
     def _revive(self) -> tuple[str, str]:
-        with self._lock:
-            client, self._client = self._client, None
-            self.stop()
-            self.start()
-            self._client = client
-            return self.url, self.token
+        self.restart()
+        return self.url, self.token
 
     def _spawn(self, folder: Path) -> subprocess.Popen[bytes]:
         config = ServeConfig.model_validate(
@@ -163,8 +171,12 @@ class LocalEngine:
                 "parent": ParentProcess.this(),
             }
         )
-        # A dump, because the token is kept out of the representation but must reach the child.
-        environment = {**os.environ, CONFIG_VARIABLE: config.model_dump_json(), "PYTHONPATH": _search_path()}
+        environment = {
+            **os.environ,
+            **self._environment,
+            CONFIG_VARIABLE: config.model_dump_json(),
+            "PYTHONPATH": _search_path(),
+        }
         python = self._python or find_python()
         log = (folder / "engine.log").open("wb")
         try:

@@ -89,26 +89,32 @@ class _Channel:
 
 def build_router(engine: Engine, limits: Limits, status: Callable[[], Status]) -> APIRouter:
     """Return the routes of one engine."""
-    router = APIRouter(prefix="/v1", responses=_FAILURES)
-    _add_service(router, status)
+
+    async def describe() -> Status:
+        return status()
+
+    router = APIRouter(responses=_FAILURES)
+    add_service(router, describe)
     _add_streams(router, engine, limits)
     _add_changes(router, engine, limits)
     _add_answers(router, engine)
     return router
 
 
-def _add_service(router: APIRouter, status: Callable[[], Status]) -> None:
-    @router.get("/hello")
+def add_service(router: APIRouter, status: Callable[[], Awaitable[Status]]) -> None:
+    """Add what an engine says of itself."""
+
+    @router.get("/v1/hello")
     async def hello() -> Hello:
         """Which protocol and version this engine speaks; also says that it lives and the token is right."""
         return Hello(protocol=PROTOCOL_VERSION, version=__version__)
 
-    @router.get("/status")
+    @router.get("/v1/status")
     async def show_status() -> Status:
         """Sessions, memory and queue."""
-        return status()
+        return await status()
 
-    @router.get("/stream-check", responses=_STREAM, response_class=StreamingResponse)
+    @router.get("/v1/stream-check", responses=_STREAM, response_class=StreamingResponse)
     async def stream_check() -> StreamingResponse:
         """Two signs of life a quarter of a second apart: arriving together, they tell of a proxy that buffers."""
 
@@ -121,7 +127,7 @@ def _add_service(router: APIRouter, status: Callable[[], Status]) -> None:
 
 
 def _add_streams(router: APIRouter, engine: Engine, limits: Limits) -> None:
-    @router.post("/sessions", responses=_STREAM, response_class=StreamingResponse)
+    @router.post("/v1/sessions", responses=_STREAM, response_class=StreamingResponse)
     async def open_session(request: Request) -> Response:
         """Open a case. Body: a message with a `CaseHeader` and a float32 array per modality."""
         upload = tempfile.TemporaryFile(prefix="sofa-")
@@ -135,29 +141,29 @@ def _add_streams(router: APIRouter, engine: Engine, limits: Limits) -> None:
             raise
         return await _stream(engine, lambda emit, finish: engine.open(case, upload, emit, finish))
 
-    @router.post("/sessions/{key}/first-pass", responses=_STREAM, response_class=StreamingResponse)
+    @router.post("/v1/sessions/{key}/first-pass", responses=_STREAM, response_class=StreamingResponse)
     async def first_pass(key: str, body: FirstPassRequest) -> Response:
         """Encode and segment; streams progress."""
         return await _stream(engine, lambda emit, finish: engine.first_pass(key, body, emit, finish))
 
-    @router.post("/sessions/{key}/preview", responses=_STREAM, response_class=StreamingResponse)
+    @router.post("/v1/sessions/{key}/preview", responses=_STREAM, response_class=StreamingResponse)
     async def preview(key: str, body: PreviewRequest) -> Response:
         """Stream what a refinement would make of some slices; replaces older previews of the session."""
         return await _stream(engine, lambda emit, finish: engine.preview(key, body, emit, finish))
 
-    @router.post("/sessions/{key}/refine", responses=_STREAM, response_class=StreamingResponse)
+    @router.post("/v1/sessions/{key}/refine", responses=_STREAM, response_class=StreamingResponse)
     async def refine(key: str, body: RefineRequest) -> Response:
         """Stream patches, visible slice first; replaces an older refinement of the same sub-region."""
         return await _stream(engine, lambda emit, finish: engine.refine(key, body, emit, finish))
 
 
 def _add_changes(router: APIRouter, engine: Engine, limits: Limits) -> None:
-    @router.post("/sessions/{key}/cancel")
+    @router.post("/v1/sessions/{key}/cancel")
     async def cancel(key: str, body: CancelRequest) -> SessionState:
         """Make a request not have happened. Safe to repeat."""
         return await _answer(lambda finish: engine.cancel(key, body.generation, finish))
 
-    @router.post("/sessions/{key}/edit")
+    @router.post("/v1/sessions/{key}/edit")
     async def edit(key: str, request: Request) -> PatchHeader:
         """Take over painted labels. Body: a message with an `EditHeader` and the uint8 array "labels"."""
         packet = decode(await request.body(), limits)
@@ -169,17 +175,17 @@ def _add_changes(router: APIRouter, engine: Engine, limits: Limits) -> None:
         changed, state = await _answer(lambda finish: engine.edit(key, patch, finish))
         return PatchHeader(extent=extent if changed else None, state=state)
 
-    @router.post("/sessions/{key}/undo", responses=_BINARY, response_class=Response)
+    @router.post("/v1/sessions/{key}/undo", responses=_BINARY, response_class=Response)
     async def undo(key: str) -> Response:
         """Take back the last step."""
         return _patch_response(*await _answer(lambda finish: engine.undo(key, finish)))
 
-    @router.post("/sessions/{key}/redo", responses=_BINARY, response_class=Response)
+    @router.post("/v1/sessions/{key}/redo", responses=_BINARY, response_class=Response)
     async def redo(key: str) -> Response:
         """Repeat the step last undone."""
         return _patch_response(*await _answer(lambda finish: engine.redo(key, finish)))
 
-    @router.delete("/sessions/{key}", status_code=204)
+    @router.delete("/v1/sessions/{key}", status_code=204)
     async def close(key: str) -> None:
         """Close the session; its memory is free when this returns."""
         engine.store.get(key)
@@ -194,42 +200,42 @@ def _add_answers(router: APIRouter, engine: Engine) -> None:
         array = await ask(key, question)
         return Response(await asyncio.to_thread(encode, "{}", {"array": array}), media_type=MESSAGE_TYPE)
 
-    @router.get("/sessions/{key}/state")
+    @router.get("/v1/sessions/{key}/state")
     async def state(key: str) -> SessionState:
         """Boxes, and whether undo and redo would do something."""
         return await ask(key, SessionState.of)
 
-    @router.get("/sessions/{key}/labels", responses=_BINARY, response_class=Response)
+    @router.get("/v1/sessions/{key}/labels", responses=_BINARY, response_class=Response)
     async def labels(key: str, scheme: LabelScheme = LabelScheme.BRATS2020) -> Response:
         """Label map, uint8 (D, H, W)."""
         return await ask_array(key, lambda session: session.labels(scheme))
 
-    @router.get("/sessions/{key}/probabilities", responses=_BINARY, response_class=Response)
+    @router.get("/v1/sessions/{key}/probabilities", responses=_BINARY, response_class=Response)
     async def probabilities(key: str) -> Response:
         """Probability of NCR, ED, ET, float16 (3, D, H, W)."""
         return await ask_array(key, lambda session: session.probabilities())
 
-    @router.get("/sessions/{key}/confidence", responses=_BINARY, response_class=Response)
+    @router.get("/v1/sessions/{key}/confidence", responses=_BINARY, response_class=Response)
     async def confidence(key: str) -> Response:
         """Confidence of every voxel's label, float16 (D, H, W)."""
         return await ask_array(key, lambda session: session.confidence())
 
-    @router.get("/sessions/{key}/uncertain-slices")
+    @router.get("/v1/sessions/{key}/uncertain-slices")
     async def uncertain_slices(key: str, count: int = 10) -> list[SliceConfidence]:
         """Slices most worth a look."""
         return list(await ask(key, lambda session: session.uncertain_slices(count)))
 
-    @router.get("/sessions/{key}/attention")
+    @router.get("/v1/sessions/{key}/attention")
     async def attention(key: str) -> Mapping[SubRegion, Mapping[Modality, float]]:
         """Which sequence the model relied on, per sub-region."""
         return await ask(key, lambda session: session.attention())
 
-    @router.get("/sessions/{key}/volumes")
+    @router.get("/v1/sessions/{key}/volumes")
     async def volumes(key: str) -> Mapping[str, float]:
         """Millilitres of NCR, ED, ET, WT and TC."""
         return await ask(key, lambda session: session.volumes_ml())
 
-    @router.get("/sessions/{key}/lesion-boxes/{sub_region}")
+    @router.get("/v1/sessions/{key}/lesion-boxes/{sub_region}")
     async def lesion_boxes(key: str, sub_region: SubRegion) -> list[Box]:
         """Boxes of the sub-region's lesions, largest first."""
         return list(await ask(key, lambda session: session.lesion_boxes(sub_region)))

@@ -42,7 +42,7 @@ def build_engine(config: ServeConfig) -> Engine:
     store = SessionStore(
         config.load_factory(),
         limits=config.limits,
-        budget=(config.budget_mb << 20) if config.budget_mb else _default_budget(config.device),
+        budget=(config.budget_mb << 20) if config.budget_mb else _default_budget(config),
         max_spilled=config.max_spilled,
         key_prefix=config.key_prefix,
         is_busy=lambda key: bool(worker.jobs(key)),
@@ -101,6 +101,10 @@ def serve(config: ServeConfig) -> None:
         app = build_front(config)
     else:
         app = build_app(config, build_engine(config))
+        if "torch" in sys.modules:
+            from sofa_engine.runtime import tune_allocator  # noqa: PLC0415 (imports torch)
+
+            tune_allocator()
     run_app(app, config)
 
 
@@ -178,13 +182,13 @@ async def _evict_idle(engine: Engine, seconds: float) -> None:
                 engine.close(key, lambda *_: None, f"The session was unused for {seconds / 60:.0f} minutes.")
 
 
-def _default_budget(device: str) -> int:
+def _default_budget(config: ServeConfig) -> int:
     """Half of the machine's memory, or most of the GPU's where sessions live there."""
-    budget = psutil.virtual_memory().total // 2
-    if device != "cpu" and "torch" in sys.modules:
+    budget = psutil.virtual_memory().total // 2 // config.share
+    if config.device != "cpu" and "torch" in sys.modules:
         torch = sys.modules["torch"]
         if torch.cuda.is_available():
-            _, total = torch.cuda.mem_get_info(None if device == "auto" else device)
+            _, total = torch.cuda.mem_get_info(config.device if ":" in config.device else None)
             budget = min(budget, int(total * 0.7))
     return budget
 

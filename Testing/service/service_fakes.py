@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -51,17 +52,17 @@ class BrokenPredictor(ThresholdPredictor):
         return super().prompt(sub_region, slices, boxes, cancel=cancel)
 
 
-def open_quick(case: Case, *, weights: str | None, device: str) -> SegmentationSession:
+def open_quick(case: Case, *, weights: Path | None, device: str) -> SegmentationSession:
     return SegmentationSession(case, ThresholdPredictor())
 
 
-def open_slow(case: Case, *, weights: str | None, device: str) -> SegmentationSession:
+def open_slow(case: Case, *, weights: Path | None, device: str) -> SegmentationSession:
     return SegmentationSession(case, SlowPredictor())
 
 
-def open_suicidal(case: Case, *, weights: str | None, device: str) -> SegmentationSession:
+def open_suicidal(case: Case, *, weights: Path | None, device: str) -> SegmentationSession:
     return SegmentationSession(case, SuicidalPredictor())
 
 
-def open_broken(case: Case, *, weights: str | None, device: str) -> SegmentationSession:
+def open_broken(case: Case, *, weights: Path | None, device: str) -> SegmentationSession:
     return SegmentationSession(case, BrokenPredictor())
