@@ -119,7 +119,8 @@ class LossConfig(_Section):
     Attributes:
         seg: weight of the cross-entropy.
         iou: weight of the soft Dice loss of each mask.
-        batch_dice: weight of a soft Dice over all masks of one sub-region in a batch, which small masks cannot dominate.
+        batch_dice: weight of a soft Dice over all masks of one sub-region in a process's batch, which small masks
+            cannot dominate.
         quality: weight of the IoU head's squared error against the true IoU.
         first_pass: weight of the first pass against the second.
         sub_regions: "one" random mask per slice and iteration (section 3.4) or "all" three.

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Process:
-    """This process's place.
+    """The place of a process among those of its run.
 
     Attributes:
         rank: 0 to world - 1; 0 writes files and speaks to the user.

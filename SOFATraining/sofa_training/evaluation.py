@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from sofa_training.protocols import Protocol, control_mask, refine_with_person_b
 from sofa_training.regions import REGIONS, region_mask
 from sofa_training.reliability import Reliability, measure_reliability
 from sofa_training.working import WorkingCase, open_working_case
+
+#: A slice to look at: grey values, truth and found labels, each uint8 (H, W).
+Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,14 @@ class Evaluation:
         results: case by case and protocol by protocol.
         curves: corrections simulated per case, empty if not asked for.
         reliability: per case, empty if not asked for.
-        pictures: (case, protocol) -> middle slice, FLAIR or the first sequence (H, W) uint8, truth and found labels.
+        pictures: by case and protocol, the slice with most tumour.
     """
 
     model: ModelInfo
     results: tuple[CaseResult, ...]
     curves: tuple[EditCurve, ...] = ()
     reliability: tuple[Reliability, ...] = ()
-    pictures: dict[tuple[str, Protocol], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+    pictures: Mapping[tuple[str, Protocol], Picture] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def evaluate(
     results: list[CaseResult] = []
     curves: list[EditCurve] = []
     reliability: list[Reliability] = []
-    pictures: dict[tuple[str, Protocol], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    pictures: dict[tuple[str, Protocol], Picture] = {}
     for files in cases:
         working = open_working_case(files)
         session = SegmentationSession(working.case, predictor, session_options)
@@ -152,7 +155,7 @@ def _score(
     return CaseResult(name, protocol, scores, controls)
 
 
-def _picture(working: WorkingCase, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _picture(working: WorkingCase, labels: np.ndarray) -> Picture:
     """Return the slice with the largest tumour: grey values stretched to uint8, truth, found."""
     images = working.case.images
     image = images[working.case.modalities[-1]]

@@ -38,8 +38,8 @@ def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel
         example = (wrong or missing)[0]
         raise WeightsError(
             f"{start.name} is of another arrangement ({source.config.arrangement}) than the configuration's "
-            f"({config.arrangement}): {len(wrong) + len(missing)} tensors differ, for example {example}. Choose a matching "
-            "start, or set [model] to the checkpoint's arrangement."
+            f"({config.arrangement}): {len(wrong) + len(missing)} tensors differ, for example {example}. Choose a "
+            "matching start, or set [model] to the checkpoint's arrangement."
         )
     model.load_state_dict({key: value for key, value in given.items() if key in wanted}, strict=False)
     if "first_tokens" not in given:

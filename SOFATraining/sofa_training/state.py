@@ -62,8 +62,8 @@ def save_state(folder: Path, state: RunState, parts: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
         raise OutputError(
-            f"The checkpoint {path} could not be written (is the disk full?); the one before it is untouched. Free some "
-            "space and resume the run."
+            f"The checkpoint {path} could not be written (is the disk full?); the one before it is untouched. Free "
+            "some space and resume the run."
         ) from error
 
 

@@ -230,8 +230,8 @@ class _Run:
         loss, first, second = means.tolist()
         if not np.isfinite(loss):
             raise SofaError(
-                f"The loss became {loss} in epoch {state.epoch + 1}, iteration {state.iteration + 1}; the run stopped and "
-                "its last good checkpoint is kept. Lower optimiser.rate, or use precision bf16 or fp32, and resume."
+                f"The loss became {loss} in epoch {state.epoch + 1}, iteration {state.iteration + 1}; the run stopped "
+                "and its last good checkpoint is kept. Lower optimiser.rate, or use precision bf16 or fp32, and resume."
             )
         if updates:
             self._update()

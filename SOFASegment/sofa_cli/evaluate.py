@@ -1,0 +1,124 @@
+"""`sofa evaluate`: measure a checkpoint on whole volumes, under a named protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sofa_training.cases import TrainingCase
+    from sofa_training.protocols import Protocol
+    from sofa_training.summary import RegionSummary
+
+app = typer.Typer(help="Measure a model on cases with truth.")
+
+
+@app.command()
+def evaluate(
+    dataset: Annotated[Path, typer.Argument(help="Cases with truth: a dataset as for `sofa prepare`.")],
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint; the one that ships where left out.")] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="auto, box3d or oracle; may be given several times.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("evaluation"),
+    folds: Annotated[Path | None, typer.Option(help="File of folds; only the validation cases of --fold.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="Which fold.")] = 0,
+    case: Annotated[list[str] | None, typer.Option(help="Only these cases.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Folder of another evaluation to test against.")] = None,
+    edits: Annotated[int, typer.Option(min=0, help="Simulate so many corrected boxes per case.")] = 0,
+    reliability: Annotated[bool, typer.Option("--reliability", help="Measure calibration.")] = False,
+    distances: Annotated[bool, typer.Option(help="Compute HD95.")] = True,
+    tta: Annotated[bool, typer.Option("--tta", help="Average with the left-right mirrored image.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Segment every case through the session that clinicians use, and compare with the truth.
+
+    Writes cases.csv, summary.csv and report.html. Each protocol has a table of its own, with the control that reads no
+    image beside it.
+    """
+    from sofa_engine.loading import load_predictor
+    from sofa_engine.runtime import tune_allocator
+    from sofa_training.evaluation import CaseResult, EvaluationOptions
+    from sofa_training.evaluation import evaluate as measure
+    from sofa_training.report import write_report
+
+    chosen = _protocols(protocol or ["auto"])
+    cases = _cases(dataset, folds, fold, case)
+    tune_allocator()
+    if tta:
+        from sofa_training.tta import MirroredPredictor
+
+        predictor = MirroredPredictor(load_predictor(weights, device), load_predictor(weights, device))
+    else:
+        predictor = load_predictor(weights, device)
+    options = EvaluationOptions(tuple(chosen), distances=distances, edits=edits, reliability=reliability)
+
+    def told(results: tuple[CaseResult, ...]) -> None:
+        for result in results:
+            dice = "  ".join(f"{s.region} {s.dice:.3f}" if s.present else f"{s.region}   -  " for s in result.scores)
+            typer.echo(f"{result.case:24} {result.protocol.value:7} {dice}")
+
+    evaluation = measure(cases, predictor, options, progress=told)
+    print_summary(write_report(evaluation, out, against=against))
+    typer.echo(f"Report: {out / 'report.html'}")
+
+
+def print_summary(rows: Sequence[RegionSummary]) -> None:
+    """Print one table per protocol."""
+    from rich.console import Console
+    from rich.table import Table
+
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        table = Table(
+            *("region", "Dice (BraTS rule)", "where present", "where >= 1 ml", "image-free control", "HD95 mm"),
+            *("volume error ml", "phantoms/absent"),
+            title=f"protocol {protocol.value}: {protocol.title}",
+            caption=f"control: {protocol.control_title}",
+        )
+        for row in (r for r in rows if r.protocol is protocol):
+            means = (row.dice, row.dice_present, row.dice_large, row.control, row.hd95_mm, row.volume_error_ml)
+            table.add_row(row.region, *(str(mean) for mean in means), f"{row.phantoms}/{row.absent}")
+        Console().print(table)
+
+
+def _protocols(names: Sequence[str]) -> list[Protocol]:
+    from sofa_engine.errors import InputError
+    from sofa_training.protocols import Protocol
+
+    try:
+        return list(dict.fromkeys(Protocol(name) for name in names))
+    except ValueError as error:
+        known = ", ".join(protocol.value for protocol in Protocol)
+        raise InputError(f"There is no protocol like that ({error}); choose among {known}.") from error
+
+
+def _cases(dataset: Path, folds: Path | None, fold: int, names: Sequence[str] | None) -> list[TrainingCase]:
+    """Return the usable cases that were asked for.
+
+    Raises:
+        InputError: one of them cannot be used, or is not there.
+    """
+    from sofa_engine.errors import InputError
+    from sofa_training.cases import find_cases
+    from sofa_training.checks import Severity, check_cases
+    from sofa_training.folds import read_folds
+
+    cases = {case.name: case for case in find_cases(dataset)}
+    wanted = list(names) if names else list(cases)
+    if folds is not None:
+        lists = read_folds(folds)
+        if fold >= len(lists):
+            raise InputError(f"{folds} has folds 0 to {len(lists) - 1}, not {fold}.")
+        wanted = [name for name in lists[fold].validation if not names or name in names]
+    missing = [name for name in wanted if name not in cases]
+    if missing or not wanted:
+        raise InputError(f"{dataset} has no case {missing[0] if missing else 'that was asked for'}.")
+    chosen = [cases[name] for name in wanted]
+    # An empty truth is a fair case to measure phantoms on; everything else that is wrong is an error here too.
+    errors = [p for p in check_cases(chosen) if p.severity is Severity.ERROR and p.sentence != "The truth is empty."]
+    if errors:
+        raise InputError(f"{errors[0].case}: {errors[0].sentence} ({len(errors)} such problems in all.)")
+    return chosen

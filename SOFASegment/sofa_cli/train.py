@@ -1,0 +1,109 @@
+"""`sofa train`: one training run, or its continuation."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Train or fine-tune a model.")
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Option(help="TOML file, or one that ships: default, paper, compact.")] = "default",
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/run"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: --set run.epochs=50.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, with its own config.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the complete configuration and stop.")] = False,
+) -> None:
+    """Train on the cases of `sofa prepare`.
+
+    Several GPUs or machines: torchrun --nproc-per-node N --no-python sofa train ...; the batch is shared among them.
+    Ctrl-C stops after the current iteration with a checkpoint; --resume continues as if nothing had happened.
+    """
+    from sofa_engine.errors import InputError
+    from sofa_training.config import dump_config, load_config
+
+    if resume:
+        from sofa_training.trainer import resume_config
+
+        if settings:
+            raise InputError("A resumed run keeps its configuration; leave --set out, or start a new run.")
+        chosen = resume_config(out)
+    else:
+        chosen = load_config(config, _overrides(settings or []))
+    if show:
+        typer.echo(dump_config(chosen))
+        return
+
+    from sofa_engine.runtime import tune_allocator
+    from sofa_training.trainer import train as run
+
+    tune_allocator()
+    with _Display(chosen.run.epochs) as display:
+        outcome = run(chosen, out, resume=resume, listener=display.told)
+    best = f", best validation score {outcome.best:.3f}" if outcome.best is not None else ""
+    typer.echo(f"Run {outcome.reason} after {outcome.epochs} epochs{best}: {outcome.checkpoint}")
+
+
+def _overrides(settings: list[str]) -> dict[str, Any]:
+    """Read KEY=VALUE pairs; a value is TOML, and text where it is none."""
+    from sofa_engine.errors import InputError
+
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator:
+            raise InputError(f"--set {setting} must have the form KEY=VALUE.")
+        try:
+            overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            overrides[key.strip()] = value.strip()
+    return overrides
+
+
+class _Display:
+    """A progress bar with the time left, in the leading process of a run."""
+
+    def __init__(self, epochs: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._epochs = epochs
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]}  {task.fields[speed]} slices/s  {task.fields[left]} left"),
+        )
+        self._task = self._bar.add_task("", total=None, epoch=f"0/{epochs}", loss="-", speed="-", left="?")
+        self._per_epoch = 1
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def told(self, event: str, values: dict[str, Any]) -> None:
+        """Show one event of the run."""
+        if event == "start":
+            self._per_epoch = values["iterations_per_epoch"]
+            self._bar.update(self._task, total=self._epochs * self._per_epoch)
+            self._bar.start()
+        elif event == "step":
+            minutes, seconds = divmod(round(values["remaining_s"]), 60)
+            self._bar.update(
+                self._task,
+                completed=values["epoch"] * self._per_epoch + values["iteration"] + 1,
+                epoch=f"{values['epoch'] + 1}/{self._epochs}",
+                loss=f"{values['loss']:.3f}",
+                speed=f"{values['slices_per_second']:.1f}",
+                left=f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}",
+            )
+        elif event == "validation":
+            dice = ", ".join(f"{region} {value:.3f}" for region, value in values["dice"].items())
+            self._bar.console.print(f"epoch {values['epoch']}: validation Dice, nothing helped: {dice}")

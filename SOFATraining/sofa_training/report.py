@@ -1,0 +1,164 @@
+"""What an evaluation leaves behind: cases.csv, summary.csv and report.html."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from sofa_engine.errors import InputError, OutputError
+from sofa_engine.types import SUB_REGIONS
+from sofa_training.edits import EditCurve
+from sofa_training.evaluation import CaseResult, Evaluation
+from sofa_training.plots import case_picture, dice_plot, edits_plot
+from sofa_training.protocols import Protocol
+from sofa_training.reliability import Reliability
+from sofa_training.statistics import Comparison, compare
+from sofa_training.summary import Mean, RegionSummary, read_case_table, summarise, write_case_table, write_summary
+
+CASES, SUMMARY, REPORT = "cases.csv", "summary.csv", "report.html"
+#: Dice that a corrected case should reach.
+TARGET_DICE = 0.85
+
+
+@dataclass(frozen=True)
+class _ProtocolPart:
+    protocol: Protocol
+    rows: tuple[RegionSummary, ...]
+    plot: str
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _EditsPart:
+    reached: int
+    count: int
+    median: str
+    plot: str
+
+
+@dataclass(frozen=True)
+class _ReliabilityRow:
+    name: str
+    calibration: Mean
+    rank: Mean
+
+
+def write_report(evaluation: Evaluation, out: Path, *, against: Path | None = None) -> tuple[RegionSummary, ...]:
+    """Write the tables and the page.
+
+    Args:
+        evaluation: what was measured.
+        out: folder, made if need be.
+        against: folder of another evaluation of the same cases, to test differences with.
+
+    Returns:
+        The rows of the summary.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        InputError: `against` is no evaluation.
+    """
+    rows = summarise(evaluation.results)
+    comparisons = compare_with(evaluation.results, against) if against is not None else ()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_case_table(evaluation.results, out / CASES)
+        write_summary(rows, out / SUMMARY)
+        part = out / f"{REPORT}.part"
+        part.write_text(_page(evaluation, rows, comparisons, against), encoding="utf-8")
+        part.replace(out / REPORT)
+    except OSError as error:
+        raise OutputError(
+            f"The report cannot be written to {out} ({error.strerror}); choose another folder."
+        ) from error
+    return rows
+
+
+def compare_with(results: Sequence[CaseResult], other: Path) -> tuple[Comparison, ...]:
+    """Test each protocol's and region's Dice (where present) against another evaluation, case by case.
+
+    Raises:
+        InputError: `other` has no table of cases, or no case in common under the same protocol.
+    """
+    if not (other / CASES).is_file():
+        raise InputError(f"{other} holds no evaluation: it has no {CASES}.")
+    theirs = {
+        (row["case"], row["protocol"], row["region"]): float(row["dice_present"] or "nan")
+        for row in read_case_table(other / CASES)
+    }
+    pairs: dict[str, tuple[list[float], list[float]]] = {}
+    for result in results:
+        for score in result.scores:
+            key = (result.case, result.protocol.value, score.region)
+            if key in theirs:
+                first, second = pairs.setdefault(f"{result.protocol.value} {score.region}", ([], []))
+                first.append(theirs[key])
+                second.append(score.dice if score.present else float("nan"))
+    if not pairs:
+        raise InputError(f"{other} has no case in common with this evaluation under the same protocol.")
+    return compare(pairs)
+
+
+def _page(
+    evaluation: Evaluation, rows: Sequence[RegionSummary], comparisons: Sequence[Comparison], against: Path | None
+) -> str:
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("sofa_training"), autoescape=True, trim_blocks=True)
+    protocols = list(dict.fromkeys(result.protocol for result in evaluation.results))
+    return environment.get_template("evaluation.html.j2").render(
+        model=evaluation.model,
+        cases=len({result.case for result in evaluation.results}),
+        protocols=[_protocol_part(evaluation, rows, protocol) for protocol in protocols],
+        edits=_edits_part(evaluation.curves),
+        target=TARGET_DICE,
+        reliability=_reliability_rows(evaluation.reliability),
+        comparisons=comparisons,
+        other=against.name if against is not None else "",
+    )
+
+
+def _protocol_part(evaluation: Evaluation, rows: Sequence[RegionSummary], protocol: Protocol) -> _ProtocolPart:
+    own = [result for result in evaluation.results if result.protocol is protocol]
+    ranked = sorted(own, key=_mean_dice)
+    picks = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+    pictures = []
+    for name, result in picks.items():
+        if (result.case, protocol) in evaluation.pictures:
+            title = f"{name} of {len(ranked)}: {result.case}, mean Dice {_mean_dice(result):.3f}"
+            pictures.append(_inline(case_picture(*evaluation.pictures[result.case, protocol], title)))
+    mine = tuple(row for row in rows if row.protocol is protocol)
+    return _ProtocolPart(protocol, mine, _inline(dice_plot(own)), tuple(pictures))
+
+
+def _mean_dice(result: CaseResult) -> float:
+    present = [score.dice for score in result.scores if score.present]
+    return float(np.mean(present)) if present else 0.0
+
+
+def _edits_part(curves: Sequence[EditCurve]) -> _EditsPart | None:
+    if not curves:
+        return None
+    counts = [count for curve in curves if (count := curve.edits_to(TARGET_DICE)) is not None]
+    median = f"{np.median(counts):g}" if counts else "no number of"
+    return _EditsPart(len(counts), len(curves), median, _inline(edits_plot(curves, TARGET_DICE)))
+
+
+def _reliability_rows(cases: Sequence[Reliability]) -> list[_ReliabilityRow]:
+    if not cases:
+        return []
+    return [
+        _ReliabilityRow(
+            sub_region.value.upper(),
+            Mean.of(case.calibration_error[sub_region.index] for case in cases),
+            Mean.of(case.rank[sub_region.index] for case in cases),
+        )
+        for sub_region in SUB_REGIONS
+    ]
+
+
+def _inline(png: bytes) -> str:
+    return base64.b64encode(png).decode()
