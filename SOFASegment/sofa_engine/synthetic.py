@@ -118,7 +118,7 @@ def _atlas() -> tuple[_Tissue, Box]:
     # The atlas averages 152 people; squaring the fractions gives back some of one person's sharpness.
     parts = [part**2 * brain for part in (white, grey, fluid)]
     total = np.maximum(sum(parts), 1e-6)
-    depth = ndimage.distance_transform_edt(brain).astype(np.float32)
+    depth = _depth_in(brain)
     white, grey, fluid = (part / total for part in parts)
     return _Tissue(white, grey, fluid, depth), box
 
@@ -161,7 +161,7 @@ def _tumour(tissue: _Tissue, centre: np.ndarray, radius: float, rng: np.random.G
     lobes = 3.5 * _smooth_noise(shape, 7, rng) + 1.2 * _smooth_noise(shape, 2.5, rng)
     core = _largest((distance + lobes < radius) & allowed)
     # The rim's thickness wanders between one and eight millimetres.
-    depth = ndimage.distance_transform_edt(core)
+    depth = _depth_in(core)
     thickness = np.clip(4.0 + 2.2 * _smooth_noise(shape, 6, rng) + 0.8 * _smooth_noise(shape, 2, rng), 1.2, 9.0)
     necrosis = core & (depth > thickness)
     # Oedema creeps along white matter, hardly into the cortex, and not through fluid.
@@ -175,7 +175,7 @@ def _tumour(tissue: _Tissue, centre: np.ndarray, radius: float, rng: np.random.G
     labels[necrosis] = SubRegion.NCR.label
     mottle, patches = _smooth_noise(shape, 2.0, rng), _smooth_noise(shape, 6.0, rng)
     # Oedema is a matter of degree: it fades towards its border and lets the tissue shine through.
-    fade = np.minimum(ndimage.distance_transform_edt(oedema) / 5, 1).astype(np.float32)
+    fade = np.minimum(_depth_in(oedema) / 5, 1)
     wetness = np.where(labels == SubRegion.ED.label, 0.45 + 0.5 * fade + 0.06 * patches, 0)
     return _Tumour(labels, wetness, mottle, patches)
 
@@ -203,6 +203,13 @@ def _image(modality: Modality, tissue: _Tissue, tumour: _Tumour, rng: np.random.
     real, imaginary = _NOISE * rng.standard_normal((2, *signal.shape), dtype=np.float32)
     magnitude = np.hypot(signal + real, imaginary)
     return (np.maximum(np.rint(_SCALE[modality] * magnitude), 1) * tissue.brain).astype(np.float32)
+
+
+def _depth_in(mask: np.ndarray) -> np.ndarray:
+    """Return how many voxels deep in the mask each voxel lies, 1 at its border and 0 outside, float32."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False)
+    return np.where(mask, sitk.GetArrayFromImage(distance) + 1, 0).astype(np.float32)
 
 
 def _smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
