@@ -14,8 +14,8 @@ pytest.importorskip("PySide6", reason="the Qt tests need PySide6")
 pytest.importorskip("slicer", reason="the Qt tests need slicer-core for real MRML")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from PySide6 import QtWidgets  # noqa: E402
-from standin.slicer_app import SlicerStandIn  # noqa: E402
+from PySide6 import QtWidgets
+from standin.slicer_app import SlicerStandIn
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,15 @@ from standin import facts, native, pythonqt
 FACTS = json.loads((Path(__file__).parent / "data" / "pythonqt_facts_used.json").read_text(encoding="utf-8"))
 #: Answers that name a memory address or Qt 5's own wording; what they say is asked in tests of their own below.
 _WORDING = {
-    "w.size", "t.singleShot", "QtCore.QTimer.singleShot", "p.program", "b.deleteLater", "b.sizePolicy",
-    "p.readAllStandardOutput()", "tab.horizontalHeader()", "b.metaObject().className()",
+    "w.size",
+    "t.singleShot",
+    "QtCore.QTimer.singleShot",
+    "p.program",
+    "b.deleteLater",
+    "b.sizePolicy",
+    "p.readAllStandardOutput()",
+    "tab.horizontalHeader()",
+    "b.metaObject().className()",
 }
 
 
@@ -27,8 +34,17 @@ def answers(application) -> dict[str, str]:
             self.mine = 3
 
     names = {
-        "QtCore": qt, "QtGui": qt, "hits": [], "b": qt.QPushButton("hello"), "s": qt.QSlider(), "c": qt.QComboBox(),
-        "w": qt.QWidget(), "t": qt.QTimer(), "p": qt.QProcess(), "tab": qt.QTableWidget(2, 2), "sub": Sub(),
+        "QtCore": qt,
+        "QtGui": qt,
+        "hits": [],
+        "b": qt.QPushButton("hello"),
+        "s": qt.QSlider(),
+        "c": qt.QComboBox(),
+        "w": qt.QWidget(),
+        "t": qt.QTimer(),
+        "p": qt.QProcess(),
+        "tab": qt.QTableWidget(2, 2),
+        "sub": Sub(),
     }
     result = {}
     for expression, _ in FACTS["behaviour"]:
@@ -53,7 +69,11 @@ def test_a_fresh_instance_offers_properties_as_values_and_methods_as_calls(appli
     wrong = []
     entry = FACTS["classes"][class_name]
     for name in entry["property"]:
-        if name[0].islower() and instance._native.metaObject().indexOfProperty(name) >= 0 and callable(getattr(instance, name)):
+        if (
+            name[0].islower()
+            and instance._native.metaObject().indexOfProperty(name) >= 0
+            and callable(getattr(instance, name))
+        ):
             wrong.append(f"{name} is a call, PythonQt has a property")
     for name in entry["method"]:
         if hasattr(instance._native, name) and not callable(getattr(instance, name)):

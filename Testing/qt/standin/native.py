@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal, Slot
@@ -74,10 +74,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._refresh()
 
     noneDisplay = Property(str, lambda self: self._none_text, _set_none_text)
-    hideChildNodeTypes = Property("QStringList", lambda self: self._hidden_types,
-                                  lambda self, value: setattr(self, "_hidden_types", list(value)))
-    currentNodeID = Property(str, lambda self: self._current.GetID() if self._current else "",
-                             lambda self, value: self.setCurrentNodeID(value))
+    hideChildNodeTypes = Property(
+        "QStringList", lambda self: self._hidden_types, lambda self, value: setattr(self, "_hidden_types", list(value))
+    )
+    currentNodeID = Property(
+        str,
+        lambda self: self._current.GetID() if self._current else "",
+        lambda self, value: self.setCurrentNodeID(value),
+    )
     baseName = Property(str, lambda self: "", lambda self, value: None)
 
     def mrmlScene(self) -> Any:
@@ -224,10 +228,14 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         self._edit.textChanged.connect(self.currentPathChanged)
 
     currentPath = Property(str, lambda self: self._edit.text(), lambda self, value: self._edit.setText(value))
-    nameFilters = Property("QStringList", lambda self: self._values["nameFilters"],
-                           lambda self, value: self._values.update(nameFilters=list(value)))
-    settingKey = Property(str, lambda self: self._values["settingKey"],
-                          lambda self, value: self._values.update(settingKey=value))
+    nameFilters = Property(
+        "QStringList",
+        lambda self: self._values["nameFilters"],
+        lambda self, value: self._values.update(nameFilters=list(value)),
+    )
+    settingKey = Property(
+        str, lambda self: self._values["settingKey"], lambda self, value: self._values.update(settingKey=value)
+    )
 
     def setCurrentPath(self, path: str) -> None:
         self._edit.setText(path)
@@ -300,11 +308,31 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
         self._python.exit()
 
 
+class qSlicerDICOMExportDialog(QtCore.QObject):
+    """Remembers which subject hierarchy item it was opened on, instead of opening."""
+
+    opened: ClassVar[list[int]] = []
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+
+    def execDialog(self, item: int) -> bool:
+        self.opened.append(item)
+        return False
+
+
 class ctkMessageBox(QtWidgets.QMessageBox):
     dontShowAgainVisible = Property(bool, lambda self: False, lambda self, value: None)
     dontShowAgainSettingsKey = Property(str, lambda self: "", lambda self, value: None)
     dontShowAgain = Property(bool, lambda self: False, lambda self, value: None)
 
 
-SLICER_WIDGETS = (qMRMLWidget, qSlicerWidget, qMRMLNodeComboBox, qMRMLTableView, qSlicerScriptedLoadableModuleWidget)
+SLICER_WIDGETS = (
+    qMRMLWidget,
+    qSlicerWidget,
+    qMRMLNodeComboBox,
+    qMRMLTableView,
+    qSlicerScriptedLoadableModuleWidget,
+    qSlicerDICOMExportDialog,
+)
 CTK_WIDGETS = (ctkCollapsibleButton, ctkPathLineEdit, ctkMessageBox)

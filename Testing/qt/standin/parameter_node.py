@@ -33,8 +33,17 @@ def parameterNodeWrapper(cls: type) -> type:
 
     cls.__init__ = init
     cls._fields = fields
-    for function in (connectGui, disconnectGui, getValue, setValue, StartModify, EndModify, AddObserver,
-                     RemoveObserver, Modified):
+    for function in (
+        connectGui,
+        disconnectGui,
+        getValue,
+        setValue,
+        StartModify,
+        EndModify,
+        AddObserver,
+        RemoveObserver,
+        Modified,
+    ):
         setattr(cls, function.__name__, function)
     return cls
 
@@ -95,13 +104,8 @@ def connectGui(self: Any, gui: Any) -> int:
     callbacks = {}
     for name, (widget, read, write, signal) in bound.items():
         write(getattr(self, name))
-
-        def changed(name: str = name, read: Callable = read) -> None:
-            if not self._updating:
-                setattr(self, name, read())
-
-        getattr(widget, signal).connect(changed)
-        callbacks[name] = changed
+        callbacks[name] = _from_gui(self, name, read)
+        getattr(widget, signal).connect(callbacks[name])
 
     def update(*_: Any) -> None:
         if self._updating:
@@ -117,6 +121,14 @@ def connectGui(self: Any, gui: Any) -> int:
     return tag
 
 
+def _from_gui(self: Any, name: str, read: Callable) -> Callable:
+    def changed() -> None:
+        if not self._updating:
+            setattr(self, name, read())
+
+    return changed
+
+
 def disconnectGui(self: Any, tag: int) -> None:
     """Undo `connectGui`."""
     if tag not in self._connections:
@@ -130,8 +142,9 @@ def disconnectGui(self: Any, tag: int) -> None:
 def _connector(widget: Any, kind: type) -> tuple[Callable, Callable, str]:
     """Return how to read and write a widget and the signal that tells of changes; exact classes, as in Slicer."""
     import ctk
-    import qt
     import slicer
+
+    import qt
 
     cls = type(widget)
     if kind is bool and cls in (qt.QCheckBox, qt.QPushButton):
@@ -140,8 +153,11 @@ def _connector(widget: Any, kind: type) -> tuple[Callable, Callable, str]:
     if kind is str and cls is qt.QLineEdit:
         return lambda: widget.text, lambda value: value == widget.text or setattr(widget, "text", value), "textChanged"
     if isinstance(kind, type) and issubclass(kind, pathlib.PurePath) and cls is ctk.ctkPathLineEdit:
-        return (lambda: kind(widget.currentPath), lambda value: setattr(widget, "currentPath", str(value)),
-                "currentPathChanged")
+        return (
+            lambda: kind(widget.currentPath),
+            lambda value: setattr(widget, "currentPath", str(value)),
+            "currentPathChanged",
+        )
     if _is_node(kind) and cls is slicer.qMRMLNodeComboBox:
         widget.nodeTypes = (kind().GetClassName(),)
         return widget.currentNode, widget.setCurrentNode, "currentNodeChanged"
@@ -153,8 +169,11 @@ def _connector(widget: Any, kind: type) -> tuple[Callable, Callable, str]:
         for member in members:
             widget.addItem(label(member))
         widget.currentIndex = members.index(selected)
-        return (lambda: members[widget.currentIndex],
-                lambda value: setattr(widget, "currentIndex", members.index(value)), "currentIndexChanged")
+        return (
+            lambda: members[widget.currentIndex],
+            lambda value: setattr(widget, "currentIndex", members.index(value)),
+            "currentIndexChanged",
+        )
     raise RuntimeError(f"Unable to create GUI connector from datatype '{kind}' to widget type '{cls}'.")
 
 

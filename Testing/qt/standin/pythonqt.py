@@ -285,9 +285,14 @@ def _read(wrapper: PythonQtObject, native: Any, name: str, class_name: str) -> A
     return _function(value) if callable(value) else wrap(value)
 
 
+#: PySide6 answers these with the chosen filter beside the file; PythonQt with the file.
+_ANSWER_FIRST = frozenset({"getOpenFileName", "getSaveFileName"})
+
+
 def _function(native: Callable) -> Callable:
     def call(*arguments: Any) -> Any:
-        return wrap(native(*(unwrap(argument) for argument in arguments)))
+        answer = native(*(unwrap(argument) for argument in arguments))
+        return answer[0] if getattr(native, "__name__", "") in _ANSWER_FIRST else wrap(answer)
 
     return call
 
@@ -331,14 +336,7 @@ def _connect(wrapper: PythonQtObject, signal: Any, slot: Callable, signature: st
         given = [wrap(argument) for argument in arguments][:takes]
         slot(*_as_many_as(slot, given))
 
-    # PySide6 counts a function's arguments and leaves them out where it sees `*arguments`.
-    call = (
-        lambda: deliver(),
-        lambda a: deliver(a),
-        lambda a, b: deliver(a, b),
-        lambda a, b, c: deliver(a, b, c),
-        lambda a, b, c, d: deliver(a, b, c, d),
-    )[_arity(wrapper._native, _name_of(signal))]
+    call = _with_arity(deliver, _arity(wrapper._native, _name_of(signal)))
     _connections(wrapper).append((_name_of(signal), slot, call, signal))
     signal.connect(call)
     return True
@@ -365,6 +363,12 @@ def _connections(wrapper: PythonQtObject) -> list:
 
 #: PySide6 forgets a Python object's attributes when only C++ refers to it; this list keeps those that matter.
 _KEEP: list = []
+
+
+def _with_arity(function: Callable, count: int) -> Callable:
+    """Return `function` with a count: PySide6 leaves a signal's arguments out for one that takes any number."""
+    names = ", ".join(f"a{index}" for index in range(count))
+    return eval(f"lambda {names}: function({names})", {"function": function})
 
 
 def _name_of(signal: Any) -> str:

@@ -1,4 +1,4 @@
-"""Slicer around the modules: real MRML from slicer-core, the stand-ins of `qt` and `ctk`, an application, a module host.
+"""Slicer around the modules: real MRML from slicer-core, the stand-ins of `qt` and `ctk`, an application, a host.
 
 `SlicerStandIn` puts everything into `sys.modules` and into the `slicer` package, and takes it out again.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import slicer
 import slicer.util
@@ -81,18 +81,23 @@ class UiLoader(QtUiTools.QUiLoader):
     """Loads a .ui file with Slicer's and CTK's widgets in it, and makes the connections that pass on the scene."""
 
     def load(self, file: QtCore.QFile, parent: Any = None) -> Any:
-        tree = ElementTree.fromstring(bytes(file.readAll()).decode())
+        tree = ET.fromstring(bytes(file.readAll()).decode())
         connections = tree.find("connections")
-        wanted = [] if connections is None else [
-            tuple(connection.findtext(part) for part in ("sender", "signal", "receiver", "slot"))
-            for connection in connections
-        ]
+        wanted = (
+            []
+            if connections is None
+            else [
+                tuple(connection.findtext(part) for part in ("sender", "signal", "receiver", "slot"))
+                for connection in connections
+            ]
+        )
         if connections is not None:
             tree.remove(connections)
         for widget in (*native.SLICER_WIDGETS, *native.CTK_WIDGETS):
-            self.registerCustomWidget(widget)
+            if issubclass(widget, QtWidgets.QWidget):
+                self.registerCustomWidget(widget)
         buffer = QtCore.QBuffer()
-        buffer.setData(ElementTree.tostring(tree))
+        buffer.setData(ET.tostring(tree))
         buffer.open(QtCore.QIODevice.ReadOnly)
         root = super().load(buffer, parent)
         for sender, signal, receiver, slot in wanted:
@@ -106,8 +111,18 @@ class Module:
     """What a scripted module's class gets as its parent, and what `slicer.modules.<name>` is."""
 
     _PROPERTIES = frozenset(
-        {"title", "categories", "dependencies", "contributors", "helpText", "acknowledgementText", "icon", "hidden",
-         "associatedNodeTypes", "index"}
+        {
+            "title",
+            "categories",
+            "dependencies",
+            "contributors",
+            "helpText",
+            "acknowledgementText",
+            "icon",
+            "hidden",
+            "associatedNodeTypes",
+            "index",
+        }
     )
 
     def __init__(self, path: Path) -> None:
@@ -143,7 +158,8 @@ class SlicerStandIn:
 
     def __init__(self, application: QtWidgets.QApplication, *, mainWindow: bool = True) -> None:
         self._before_modules, self._before_names = dict(sys.modules), dict(vars(slicer))
-        self.shown: list[tuple[str, str]] = []
+        self.installed: list[list[str]] = []
+        self.declines_install = False
         self._install_qt()
         self._install_python()
         self.app = Application(application)
@@ -204,12 +220,28 @@ class SlicerStandIn:
         packaging.load_requirements = lambda path: [
             line for line in Path(path).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
         ]
-        packaging.pip_ensure = lambda requirements, requester=None: self.shown.append(("pip_ensure", requester))
+        packaging.pip_ensure = self._pip_ensure
         for module in (translation, wrapper, packaging):
             sys.modules[module.__name__] = module
             setattr(slicer, module.__name__.partition(".")[2], module)
         sys.modules["slicer.ScriptedLoadableModule"] = scripted_module
         slicer.ScriptedLoadableModule = scripted_module
+
+    def _pip_ensure(
+        self,
+        requirements: Any,
+        constraints: Any = None,
+        skip_packages: Any = None,
+        prompt_install: bool = True,
+        prompt_restart: bool = True,
+        requester: str | None = None,
+        skip_in_testing: bool = True,
+        show_progress: bool = True,
+    ) -> None:
+        """Take what Slicer 5.12's function takes, remember what was asked for, and install nothing."""
+        self.installed.append(list(requirements))
+        if self.declines_install:
+            raise RuntimeError("User declined installation.")
 
     def _install_scene(self) -> None:
         scene = slicer.vtkMRMLScene()

@@ -1,0 +1,93 @@
+"""The engine that cases are opened on: a process beside Slicer, or a server."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from sofa_engine.progress import CancelToken, Progress, ProgressCallback
+from SOFASegmentQt.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from sofa_engine.api import Session
+    from sofa_engine.case import Case
+
+
+class EngineLink:
+    """Keeps one engine for the module and starts it when the first case is opened.
+
+    `openSession`, `restart` and `close` may take seconds and are called in the background; `configure` returns at once.
+    """
+
+    def __init__(self, startingText: str = "Starting the engine", **options: object) -> None:
+        """Start nothing yet.
+
+        Args:
+            startingText: what the progress says meanwhile, already translated: Qt is not asked from other threads.
+            options: further options of a local engine, see `sofa_service.launcher.LocalEngine`.
+
+        """
+        self._startingText = startingText
+        self._options = options
+        self._settings = EngineSettings()
+        self._started: EngineSettings | None = None
+        self._local: Any = None
+        self._remote: Any = None
+        self._lock = threading.RLock()
+
+    @property
+    def running(self) -> bool:
+        """Whether an engine is there now; False after its process died."""
+        return self._remote is not None or (self._local is not None and self._local.alive)
+
+    def configure(self, settings: EngineSettings) -> None:
+        """Use these settings for the next case."""
+        self._settings = settings
+
+    def openSession(self, case: Case, progress: ProgressCallback, cancel: CancelToken) -> Session:
+        """Start or reach the engine and hand the case over.
+
+        Raises:
+            SofaError: the engine does not start or cannot be reached.
+            CancelledError: the user gave up waiting.
+
+        """
+        progress(Progress(self._startingText, 0.0))
+        return self._client(cancel).open(case, cancel=cancel)
+
+    def restart(self) -> None:
+        """End the engine; the next question starts it again and brings its sessions back to where they were."""
+        with self._lock:
+            if self._local is not None:
+                self._local.stop()
+
+    def close(self) -> None:
+        """End the engine for good."""
+        with self._lock:
+            if self._local is not None:
+                self._local.stop()
+            if self._remote is not None:
+                self._remote.close()
+            self._local = self._remote = self._started = None
+
+    def _client(self, cancel: CancelToken) -> Any:
+        # Imported here: the packages that these modules need are installed when the user first segments.
+        from sofa_service.client import EngineClient
+        from sofa_service.launcher import LocalEngine
+
+        with self._lock:
+            settings = self._settings
+            if settings != self._started:
+                self.close()
+            if settings.remote:
+                if self._remote is None:
+                    self._remote = EngineClient(settings.url, settings.token)
+                self._started = settings
+                return self._remote
+            if self._local is None:
+                self._local = LocalEngine(
+                    device=settings.device.value, weights=settings.weights or None, **self._options
+                )
+            self._started = settings
+            self._local.start(cancel)
+            return self._local.client()

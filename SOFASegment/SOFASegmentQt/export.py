@@ -1,0 +1,115 @@
+"""The section that saves results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+import qt
+from sofa_engine.errors import SofaError
+from sofa_engine.types import LabelScheme
+from SOFASegmentLib import export, report
+from SOFASegmentLib.controller import Phase
+from SOFASegmentLib.scene_state import SEGMENTATION
+
+if TYPE_CHECKING:
+    from SOFASegmentLib.controller import SegmentController
+
+
+class ExportSection:
+    """NIfTI, DICOM SEG, boxes and report."""
+
+    def __init__(self, ui: object, getScheme: Callable[[], LabelScheme], tell: Callable[[str], None]) -> None:
+        """Connect the widgets.
+
+        Args:
+            ui: widgets by name.
+            getScheme: returns the label values to write.
+            tell: shows one sentence to the user.
+
+        """
+        self._ui, self._getScheme, self._tell = ui, getScheme, tell
+        self._controller: SegmentController | None = None
+        self._folder: Path | None = None
+        ui.exportNiftiButton.connect("clicked()", self.onNifti)
+        ui.exportDicomButton.connect("clicked()", self.onDicom)
+        ui.exportBoxesButton.connect("clicked()", self.onBoxes)
+        ui.exportReportButton.connect("clicked()", self.onReport)
+        self.update()
+
+    def follow(self, controller: SegmentController) -> None:
+        """Save what this controller has from now on."""
+        self._controller = controller
+        self.update()
+
+    def unfollow(self) -> None:
+        """Have nothing to save."""
+        self._controller = None
+        self.update()
+
+    def update(self) -> None:
+        """Allow saving where there is something to save."""
+        controller = self._controller
+        ready = controller is not None and controller.phase is Phase.READY
+        for name in ("exportNiftiButton", "exportBoxesButton", "exportReportButton"):
+            getattr(self._ui, name).enabled = ready
+        self._ui.exportDicomButton.enabled = controller is not None and controller.state.get(SEGMENTATION) is not None
+
+    def onNifti(self) -> None:
+        """Save the labels."""
+        scheme = self._getScheme()
+        self._save(
+            _("Save the segmentation"),
+            ".nii.gz",
+            _("NIfTI (*.nii.gz *.nii)"),
+            lambda path: export.writeLabels(self._controller.state, path, scheme),
+        )
+
+    def onBoxes(self) -> None:
+        """Save the boxes."""
+        self._save(
+            _("Save the boxes"),
+            "_boxes.json",
+            _("JSON (*.json)"),
+            lambda path: report.writeBoxes(self._controller, path),
+        )
+
+    def onReport(self) -> None:
+        """Save the report."""
+        self._save(
+            _("Save the report"),
+            "_report.json",
+            _("JSON (*.json)"),
+            lambda path: report.writeReport(self._controller, path),
+        )
+
+    def onDicom(self) -> None:
+        """Open Slicer's own DICOM export on the segmentation, or say what is missing for it."""
+        state = self._controller.state
+        missing = export.missingForDicomSeg(state)
+        if missing:
+            self._tell(" ".join(missing))
+            return
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(state.scene)
+        dialog = slicer.qSlicerDICOMExportDialog(None)
+        dialog.setMRMLScene(state.scene)
+        dialog.execDialog(hierarchy.GetItemByDataNode(state.get(SEGMENTATION)))
+
+    def _save(self, title: str, ending: str, nameFilter: str, write: Callable[[Path], object]) -> None:
+        folder = self._folder or Path.home()
+        proposed = folder / export.proposedFileName(self._controller.state, ending)
+        chosen = qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, str(proposed), nameFilter)
+        if not chosen:
+            return
+        try:
+            with slicer.util.WaitCursor():
+                write(Path(chosen))
+        except SofaError as error:
+            self._tell(str(error))
+            return
+        self._folder = Path(chosen).parent
+        self._tell(_("Saved {path}.").format(path=chosen))

@@ -1,0 +1,119 @@
+"""The section where the four volumes are chosen, loaded and put on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+import qt
+from sofa_engine.errors import SofaError
+from SOFASegmentLib import case_files, volumes
+from SOFASegmentLib.scene_state import SceneState
+
+
+class InputsSection:
+    """Selectors, "Load case…", the line about the grid, and Align.
+
+    Attributes:
+        fits: whether at least one volume is chosen and all lie on one grid.
+
+    """
+
+    def __init__(
+        self,
+        ui: object,
+        getState: Callable[[], SceneState | None],
+        prepare: Callable[[], bool],
+        tell: Callable[[str], None],
+    ) -> None:
+        """Connect the widgets.
+
+        Args:
+            ui: widgets by name.
+            getState: the scene's memory, None while the scene is closing.
+            prepare: makes sure that files can be read and resampled; False where the user declined.
+            tell: shows one sentence to the user.
+
+        """
+        self.fits = False
+        self._ui, self._getState, self._prepare, self._tell = ui, getState, prepare, tell
+        ui.loadCaseButton.connect("clicked(bool)", self.onLoadCase)
+        ui.matchByNameButton.connect("clicked(bool)", self.onMatchByName)
+        ui.alignButton.connect("clicked(bool)", self.onAlign)
+        self.update()
+
+    def onLoadCase(self) -> None:
+        """Ask for a folder and load the case in it."""
+        folder = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Choose the folder with one patient's T1, T1c, T2 and FLAIR")
+        )
+        if folder:
+            self.loadFiles([Path(folder)])
+
+    def loadFiles(self, paths: list[Path]) -> None:
+        """Load a case from a folder or from image files, and choose its volumes."""
+        state = self._getState()
+        if state is None or not self._prepare():
+            return
+        try:
+            with slicer.util.WaitCursor():
+                loaded, notes = case_files.loadCase(state.scene, case_files.folderOfDrop(paths))
+        except SofaError as error:
+            self._tell(str(error))
+            return
+        state.setInputs(loaded)
+        slicer.util.setSliceViewerLayers(background=state.reference(), fit=True)
+        self._tell(" ".join(notes))
+
+    def onMatchByName(self) -> None:
+        """Choose the scene's volumes whose names say what they are."""
+        state = self._getState()
+        if state is None:
+            return
+        guessed = volumes.guessModalities(volumes.scalarVolumes(state.scene))
+        if not guessed:
+            self._tell(_("No volume in the scene has T1, T1c, T2 or FLAIR in its name; choose the volumes by hand."))
+            return
+        state.setInputs({**state.inputs(), **guessed})
+
+    def guessIfEmpty(self) -> None:
+        """Choose volumes by name where nothing is chosen yet; says nothing if there are none."""
+        state = self._getState()
+        if state is not None and not state.inputs():
+            guessed = volumes.guessModalities(volumes.scalarVolumes(state.scene))
+            if guessed:
+                state.setInputs(guessed)
+
+    def onAlign(self) -> None:
+        """Resample what does not fit into new volumes and choose those."""
+        state = self._getState()
+        if state is None or not state.inputs() or not self._prepare():
+            return
+        try:
+            with slicer.util.WaitCursor():
+                aligned = volumes.align(state.inputs(), state.referenceModality())
+        except SofaError as error:
+            self._tell(str(error))
+            return
+        state.setInputs(aligned)
+
+    def update(self) -> None:
+        """Say whether the chosen volumes share a grid."""
+        state = self._getState()
+        inputs = {} if state is None else state.inputs()
+        if not inputs:
+            self.fits, sentence = False, _("Choose at least one volume, or load a case.")
+        else:
+            self.fits, sentence = volumes.gridReport(inputs, state.referenceModality())
+        self._ui.gridStatusLabel.text = sentence
+        self._ui.alignButton.visible = bool(inputs) and not self.fits and len(inputs) > 1
+
+    def setEnabled(self, enabled: bool) -> None:
+        """Lock the selectors while a case is being segmented."""
+        for name in ("t1Selector", "t1cSelector", "t2Selector", "flairSelector"):
+            getattr(self._ui, name).enabled = enabled
+        for name in ("loadCaseButton", "matchByNameButton", "alignButton"):
+            getattr(self._ui, name).enabled = enabled

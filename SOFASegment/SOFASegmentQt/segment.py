@@ -1,0 +1,144 @@
+"""The section with the one big button: segment, cancel, go on; how far it is, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from SOFASegmentLib.controller import Phase
+
+if TYPE_CHECKING:
+    from sofa_engine.progress import Progress
+    from SOFASegmentLib.controller import SegmentController
+
+
+class SegmentSection:
+    """The button, the progress bar and the line for messages."""
+
+    def __init__(self, ui: object, prepare: Callable[[], bool], changed: Callable[[], None]) -> None:
+        """Connect the widgets.
+
+        Args:
+            ui: widgets by name.
+            prepare: makes sure that the engine can be started; False where the user declined.
+            changed: called when the phase has changed, so that other sections follow.
+
+        """
+        self._ui, self._prepare, self._changed = ui, prepare, changed
+        self._controller: SegmentController | None = None
+        self._resumable = False
+        ui.segmentButton.connect("clicked(bool)", self.onSegment)
+        ui.startOverButton.connect("clicked(bool)", self.onStartOver)
+        self.tell("")
+        self._showProgress(False)
+
+    def follow(self, controller: SegmentController) -> None:
+        """Show this controller from now on."""
+        self.unfollow()
+        self._controller = controller
+        controller.phaseChanged.connect(self._onPhase)
+        controller.progressChanged.connect(self._onProgress)
+        controller.warned.connect(self.tell)
+        controller.failed.connect(self.tell)
+
+    def unfollow(self) -> None:
+        """Stop listening."""
+        if self._controller is not None:
+            self._controller.phaseChanged.disconnect(self._onPhase)
+            self._controller.progressChanged.disconnect(self._onProgress)
+            self._controller.warned.disconnect(self.tell)
+            self._controller.failed.disconnect(self.tell)
+        self._controller = None
+        self._showProgress(False)
+
+    def tell(self, sentence: str) -> None:
+        """Show one sentence; an empty one clears the line."""
+        self._ui.messageLabel.text = sentence
+        self._ui.messageLabel.visible = bool(sentence)
+
+    def update(self, canSegment: bool, resumable: bool) -> None:
+        """Show what the button does now.
+
+        Args:
+            canSegment: whether the volumes are chosen and fit.
+            resumable: whether the scene holds a segmentation with boxes that no session knows yet.
+
+        """
+        phase = Phase.IDLE if self._controller is None else self._controller.phase
+        self._resumable = resumable and phase is Phase.IDLE
+        running = phase is Phase.RUNNING
+        button = self._ui.segmentButton
+        button.enabled = running or (canSegment and self._controller is not None)
+        self._ui.startOverButton.visible = self._resumable
+        self._ui.startOverButton.enabled = canSegment
+        if running:
+            button.text, button.toolTip = _("Cancel"), _("Stop; everything stays as it was")
+        elif self._resumable:
+            button.text = _("Continue")
+            button.toolTip = _("Go on with the segmentation and the boxes of this scene")
+        else:
+            button.text = _("Segment again") if phase is Phase.READY else _("Segment")
+            button.toolTip = (
+                _("Find the necrotic core, the oedema and the enhancing tumour, and put a box around each")
+                if canSegment
+                else _("Choose volumes on one grid first")
+            )
+
+    def onSegment(self) -> None:
+        """Segment, go on with what the scene holds, or cancel."""
+        if self._controller is None:
+            return
+        if self._controller.phase is Phase.RUNNING:
+            self._controller.cancel()
+        elif self._resumable:
+            self._start(self._controller.resume)
+        elif self._mayStartOver():
+            self._start(self._controller.segment)
+
+    def onStartOver(self) -> None:
+        """Segment from scratch although the scene holds a segmentation."""
+        if self._controller is not None and self._confirmed():
+            self._start(self._controller.segment)
+
+    def _mayStartOver(self) -> bool:
+        """Ask before work is dropped."""
+        worked = self._controller.phase is Phase.READY and (self._controller.canUndo or self._controller.canRedo)
+        return not worked or self._confirmed()
+
+    def _confirmed(self) -> bool:
+        return slicer.util.confirmOkCancelDisplay(
+            _("Segmenting again replaces the boxes and everything painted by hand."), _("Segment again")
+        )
+
+    def _start(self, verb: Callable[[], None]) -> None:
+        self.tell("")
+        if self._prepare():
+            verb()
+
+    def _onPhase(self, phase: Phase) -> None:
+        self._showProgress(phase is Phase.RUNNING)
+        self._changed()
+
+    def _showProgress(self, running: bool) -> None:
+        self._ui.progressFrame.visible = running
+        self._ui.progressBar.value = 0
+        self._ui.stageLabel.text = _("Starting…") if running else ""
+
+    def _onProgress(self, progress: Progress) -> None:
+        self._ui.progressBar.value = round(1000 * progress.fraction)
+        self._ui.stageLabel.text = stageText(progress)
+
+
+def stageText(progress: Progress) -> str:
+    """Return the stage and, where it is known, the time left."""
+    if progress.remaining_s is None:
+        return progress.stage
+    seconds = round(progress.remaining_s)
+    if seconds < 60:
+        left = _("about {seconds} s left").format(seconds=max(1, seconds))
+    else:
+        left = _("about {minutes} min left").format(minutes=round(seconds / 60))
+    return f"{progress.stage} · {left}"

@@ -1,0 +1,38 @@
+# Macros of Slicer 5.13 (CMake/SlicerMacroBuildScriptedModule.cmake, CMake/SlicerMacroPythonTesting.cmake) and of CTK
+# (CMake/ctkMacroCompilePythonScript.cmake), as far as they decide which file is installed where.
+set(Slicer_QTSCRIPTEDMODULES_LIB_DIR lib/Slicer-5.12/qt-scripted-modules)
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR ${Slicer_QTSCRIPTEDMODULES_LIB_DIR})
+
+macro(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MY "WITH_GENERIC_TESTS;WITH_SUBDIR;VERBOSE" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  if(MY_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "Unknown keywords given to slicerMacroBuildScriptedModule(): \"${MY_UNPARSED_ARGUMENTS}\"")
+  endif()
+  if(NOT DEFINED MY_NAME)
+    message(FATAL_ERROR "NAME is mandatory")
+  endif()
+  set(_destination ${CMAKE_BINARY_DIR}/${Slicer_QTSCRIPTEDMODULES_LIB_DIR})
+  foreach(_file ${MY_SCRIPTS} ${MY_RESOURCES})
+    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${_file})
+      message(FATAL_ERROR "slicerMacroBuildScriptedModule given nonexistent file or directory '${_file}'")
+    endif()
+    get_property(_taken GLOBAL PROPERTY "SOFA_STAGED_${_file}")
+    if(_taken)
+      message(FATAL_ERROR "'${_file}' of ${MY_NAME} would overwrite that of ${_taken}: they share one folder")
+    endif()
+    set_property(GLOBAL PROPERTY "SOFA_STAGED_${_file}" ${MY_NAME})
+    configure_file(${CMAKE_CURRENT_SOURCE_DIR}/${_file} ${_destination}/${_file} COPYONLY)
+  endforeach()
+  # CTK installs the folder and not the files, so that whatever is put there is installed.
+  install(DIRECTORY ${_destination}/
+    DESTINATION ${Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR} COMPONENT RuntimeLibraries USE_SOURCE_PERMISSIONS)
+endmacro()
+
+macro(slicer_add_python_unittest)
+  cmake_parse_arguments(MY "" "TESTNAME_PREFIX;SCRIPT" "SLICER_ARGS" ${ARGN})
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${MY_SCRIPT})
+    message(FATAL_ERROR "slicer_add_python_unittest given nonexistent file '${MY_SCRIPT}'")
+  endif()
+  get_filename_component(_test ${MY_SCRIPT} NAME_WE)
+  add_test(NAME py_${MY_TESTNAME_PREFIX}${_test} COMMAND ${CMAKE_COMMAND} -E true)
+endmacro()
