@@ -64,7 +64,7 @@ class ServeConfig(BaseModel):
         max_spilled: spilled sessions kept; beyond it the least recently used are evicted.
         idle_minutes: sessions unused for so long are evicted; 0 never.
         key_prefix: begins every session's id; tells the front which of its workers holds it.
-        ready_file: written when the engine listens: JSON with url and pid.
+        ready_file: written when the engine listens: JSON with url, token and pid, readable by its user alone.
         parent: when it ends, so does the engine.
         workers: engine processes behind one address, one per device.
     """

@@ -30,7 +30,7 @@ from sofa_service.launcher import LocalEngine
 from sofa_service.protocol import PROTOCOL_HEADER, Status
 from sofa_service.routes import add_service
 
-_PASSED = ("content-type", "content-length", PROTOCOL_HEADER.lower())
+_PASSED = ("content-type", "content-length", "accept", PROTOCOL_HEADER.lower())
 _RETURNED = ("content-type", "cache-control", "x-accel-buffering")
 _TIMEOUT = httpx.Timeout(10.0, read=600.0)
 
@@ -143,9 +143,7 @@ class Front:
             if worker.engine.alive:
                 raise EngineUnreachableError("The engine's worker does not answer; try again.") from None
             await self._revive_all()
-            raise SessionGoneError(
-                "The worker of this session had ended. Open the case again."
-            ) from None
+            raise SessionGoneError("The worker of this session had ended. Open the case again.") from None
         headers = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
         return StreamingResponse(_body(answer), answer.status_code, headers)
 

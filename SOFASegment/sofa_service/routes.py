@@ -7,11 +7,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
 
 from sofa_engine import __version__
@@ -19,6 +20,7 @@ from sofa_engine.api import Session
 from sofa_engine.errors import SofaError
 from sofa_engine.progress import Progress
 from sofa_engine.types import Box, LabelScheme, Modality, Patch, SliceConfidence, SubRegion
+from sofa_engine.writing import write_labels
 from sofa_service.engine import Emit, Engine, Finish, painted
 from sofa_service.errors import MessageError
 from sofa_service.framing import Limits, decode, encode, encode_frame
@@ -139,22 +141,22 @@ def _add_streams(router: APIRouter, engine: Engine, limits: Limits) -> None:
         except BaseException:
             upload.close()
             raise
-        return await _stream(engine, lambda emit, finish: engine.open(case, upload, emit, finish))
+        return await _stream(engine, request, lambda emit, finish: engine.open(case, upload, emit, finish))
 
     @router.post("/v1/sessions/{key}/first-pass", responses=_STREAM, response_class=StreamingResponse)
-    async def first_pass(key: str, body: FirstPassRequest) -> Response:
+    async def first_pass(key: str, request: Request, body: FirstPassRequest) -> Response:
         """Encode and segment; streams progress."""
-        return await _stream(engine, lambda emit, finish: engine.first_pass(key, body, emit, finish))
+        return await _stream(engine, request, lambda emit, finish: engine.first_pass(key, body, emit, finish))
 
     @router.post("/v1/sessions/{key}/preview", responses=_STREAM, response_class=StreamingResponse)
-    async def preview(key: str, body: PreviewRequest) -> Response:
+    async def preview(key: str, request: Request, body: PreviewRequest) -> Response:
         """Stream what a refinement would make of some slices; replaces older previews of the session."""
-        return await _stream(engine, lambda emit, finish: engine.preview(key, body, emit, finish))
+        return await _stream(engine, request, lambda emit, finish: engine.preview(key, body, emit, finish))
 
     @router.post("/v1/sessions/{key}/refine", responses=_STREAM, response_class=StreamingResponse)
-    async def refine(key: str, body: RefineRequest) -> Response:
+    async def refine(key: str, request: Request, body: RefineRequest) -> Response:
         """Stream patches, visible slice first; replaces an older refinement of the same sub-region."""
-        return await _stream(engine, lambda emit, finish: engine.refine(key, body, emit, finish))
+        return await _stream(engine, request, lambda emit, finish: engine.refine(key, body, emit, finish))
 
 
 def _add_changes(router: APIRouter, engine: Engine, limits: Limits) -> None:
@@ -210,6 +212,17 @@ def _add_answers(router: APIRouter, engine: Engine) -> None:
         """Label map, uint8 (D, H, W)."""
         return await ask_array(key, lambda session: session.labels(scheme))
 
+    @router.get("/v1/sessions/{key}/labels.nii.gz", response_class=Response)
+    async def labels_nifti(key: str, scheme: LabelScheme = LabelScheme.BRATS2020) -> Response:
+        """Label map as a NIfTI file on the case's grid, for scripts."""
+        values, geometry = await ask(key, lambda session: (session.labels(), session.geometry))
+
+        def write() -> bytes:
+            with tempfile.TemporaryDirectory(prefix="sofa-") as folder:
+                return write_labels(values, geometry, Path(folder) / "labels.nii.gz", scheme).read_bytes()
+
+        return Response(await asyncio.to_thread(write), media_type="application/gzip")
+
     @router.get("/v1/sessions/{key}/probabilities", responses=_BINARY, response_class=Response)
     async def probabilities(key: str) -> Response:
         """Probability of NCR, ED, ET, float16 (3, D, H, W)."""
@@ -250,8 +263,14 @@ async def _answer(start: Callable[[Finish], Job]) -> Any:
     return end.result
 
 
-async def _stream(engine: Engine, start: Callable[[Emit, Finish], Job]) -> Response:
-    """Stream a job's frames; an error that comes at once is a plain response with its own status."""
+async def _stream(engine: Engine, request: Request, start: Callable[[Emit, Finish], Job]) -> Response:
+    """Stream a job's frames; an error that comes at once is a plain response with its own status.
+
+    A script that asks for JSON gets the last frame alone, when all is done.
+    """
+    if "application/json" in request.headers.get("accept", ""):
+        end = await _answer(lambda finish: start(lambda _: None, finish))
+        return JSONResponse(None if end is None else end.model_dump(mode="json"))
     channel = _Channel()
     job = start(channel.emit, channel.finish)
     first = await _unless_cancelled(channel.get(HEARTBEAT_S), lambda: engine.abandon(job))

@@ -10,8 +10,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import psutil
 import uvicorn
@@ -87,8 +89,12 @@ def build_app(config: ServeConfig, engine: Engine) -> FastAPI:
     return app
 
 
-def serve(config: ServeConfig) -> None:
+def serve(config: ServeConfig, listening: Callable[[str], None] = lambda _: None) -> None:
     """Run an engine until it is told to stop or its parent ends.
+
+    Args:
+        config: how.
+        listening: told the engine's URL once it can be reached.
 
     Raises:
         InputError: options that would be unsafe or cannot work.
@@ -105,10 +111,10 @@ def serve(config: ServeConfig) -> None:
             from sofa_engine.runtime import tune_allocator  # noqa: PLC0415 (imports torch)
 
             tune_allocator()
-    run_app(app, config)
+    run_app(app, config, listening)
 
 
-def run_app(app: FastAPI, config: ServeConfig) -> None:
+def run_app(app: FastAPI, config: ServeConfig, listening: Callable[[str], None]) -> None:
     """Listen with uvicorn; announce the address in the ready file and watch the parent."""
     listener = _bind(config)
     server = uvicorn.Server(
@@ -125,8 +131,11 @@ def run_app(app: FastAPI, config: ServeConfig) -> None:
     )
     if config.parent is not None:
         threading.Thread(target=_watch_parent, args=(config, server), daemon=True).start()
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    url = f"{config.scheme}://{host}:{listener.getsockname()[1]}"
     if config.ready_file is not None:
-        _announce(config, listener.getsockname()[1])
+        _announce(config.ready_file, {"url": url, "token": config.token, "pid": os.getpid()})
+    listening(url)
     try:
         server.run(sockets=[listener])
     finally:
@@ -153,15 +162,16 @@ def _bind(config: ServeConfig) -> socket.socket:
     return listener
 
 
-def _announce(config: ServeConfig, port: int) -> None:
-    assert config.ready_file is not None
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    part = config.ready_file.with_suffix(".part")
+def _announce(path: Path, facts: dict[str, Any]) -> None:
+    """Write the engine's address where its user alone can read it, whole or not at all."""
+    part = path.with_suffix(".part")
     try:
-        part.write_text(json.dumps({"url": f"{config.scheme}://{host}:{port}", "pid": os.getpid()}))
-        part.replace(config.ready_file)
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(facts, file)
+        part.replace(path)
     except OSError as exc:
-        raise OutputError(f"The engine's address cannot be written to {config.ready_file}: {exc.strerror}.") from exc
+        raise OutputError(f"The engine's address cannot be written to {path}: {exc.strerror}.") from exc
 
 
 def _watch_parent(config: ServeConfig, server: uvicorn.Server) -> None:
