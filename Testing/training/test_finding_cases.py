@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from sofa_engine.errors import InputError
+from sofa_engine.types import MODALITIES, Modality, SubRegion
+from sofa_training.cases import LABELS_BRATS2023, find_cases, subject_of
+from sofa_training.reading import open_training_case, read_sequence, read_truth
+
+
+def test_brats_2021_folders_are_found_with_all_sequences_and_truth(brats_folder: Path):
+    cases = find_cases(brats_folder)
+    assert [case.name for case in cases] == [f"BraTS2021_{i:05d}" for i in range(5)]
+    assert all(tuple(case.images) == MODALITIES and case.truth is not None for case in cases)
+    assert cases[0].images[Modality.T1C].path.name == "BraTS2021_00000_t1ce.nii.gz"
+
+
+def test_brats_2018_cases_lie_a_folder_deeper_and_keep_scans_of_one_subject_together(patients, tmp_path: Path):
+    patients.brats(tmp_path / "HGG", "Brats18_TCIA08_242_1", 1)
+    patients.brats(tmp_path / "HGG", "Brats18_TCIA08_242_2", 2)
+    patients.brats(tmp_path / "LGG", "Brats18_2013_0_1", 3)
+    cases = find_cases(tmp_path)
+    assert [case.subject for case in cases] == ["Brats18_2013_0", "Brats18_TCIA08_242", "Brats18_TCIA08_242"]
+
+
+def test_the_one_misnamed_truth_of_brats_2020_belongs_to_its_folder(patients, tmp_path: Path):
+    folder = patients.brats(tmp_path, "BraTS20_Training_355", 1, truth=False)
+    patients.save(folder / "W39_1998.09.19_Segm.nii", patients.labels(1))
+    (case,) = find_cases(tmp_path)
+    assert case.truth is not None and case.truth.name == "W39_1998.09.19_Segm.nii" and not case.problems
+
+
+def test_brats_2024_label_3_is_enhancing_and_label_4_a_cavity(patients, tmp_path: Path):
+    names = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
+    folder = patients.brats(tmp_path, "BraTS-GLI-02405-100", 1, names)
+    labels = patients.labels(1)
+    given = np.where(labels == 4, 3, labels).astype(np.uint8)
+    given[0, :2] = 4
+    patients.save(folder / "BraTS-GLI-02405-100-seg.nii.gz", given)
+    (case,) = find_cases(tmp_path)
+    assert case.labels == LABELS_BRATS2023 and case.subject == "BraTS-GLI-02405"
+    truth = read_truth(case)
+    assert truth.strangers == ()
+    np.testing.assert_array_equal(truth.labels, labels)
+
+
+def _described(root: Path, patients, description: dict, channels: int = 4) -> None:
+    labels = patients.labels(3)
+    for index, sequence in enumerate(("flair", "t1", "t1ce", "t2")):
+        patients.save(root / "imagesTr" / f"BRATS_001_{index:04d}.nii.gz", patients.image(sequence, labels, 3))
+    patients.save(root / "labelsTr" / "BRATS_001.nii.gz", np.choose(labels, [0, 2, 1, 0, 3]).astype(np.uint8))
+    (root / "dataset.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "edema": 1, "non-enhancing and necrosis": 2, "enhancing tumor": 3},
+        {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
+    ],
+    ids=["plain", "nested regions"],
+)
+def test_nnunet_names_say_which_channel_and_label_is_which(patients, tmp_path: Path, labels: dict):
+    channels = {"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"}
+    _described(tmp_path, patients, {"channel_names": channels, "labels": labels, "file_ending": ".nii.gz"})
+    (case,) = find_cases(tmp_path)
+    assert case.layout == "nnU-Net" and case.images[Modality.FLAIR].path.name == "BRATS_001_0000.nii.gz"
+    np.testing.assert_array_equal(read_truth(case).labels, patients.labels(3))
+
+
+def test_the_decathlons_4d_files_give_four_sequences(patients, tmp_path: Path):
+    labels = patients.labels(4)
+    volumes = [patients.image(s, labels, 4).T for s in ("flair", "t1", "t1ce", "t2")]
+    (tmp_path / "imagesTr").mkdir()
+    nib.save(nib.Nifti1Image(np.stack(volumes, axis=-1), np.diag([-1.0, -1, 1, 1])), tmp_path / "imagesTr/BRATS_001.nii.gz")
+    (tmp_path / "imagesTr/._BRATS_001.nii.gz").write_bytes(b"left by macOS")
+    patients.save(tmp_path / "labelsTr/BRATS_001.nii.gz", np.choose(labels, [0, 2, 1, 0, 3]).astype(np.uint8))
+    description = {
+        "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    (case,) = find_cases(tmp_path)
+    opened, truth = open_training_case(case)
+    np.testing.assert_array_equal(truth, labels)
+    np.testing.assert_array_equal(opened.images[Modality.T1C], patients.image("t1ce", labels, 4))
+    with pytest.raises(InputError, match="channel 9"):
+        read_sequence(type(case.images[Modality.T1])(case.images[Modality.T1].path, 9))
+
+
+def test_a_csv_names_files_anywhere_relative_to_itself(patients, tmp_path: Path):
+    patients.brats(tmp_path / "site", "one", 1)
+    rows = ["name,subject,t1,t1c,t2,flair,truth"]
+    rows.append("first,p1," + ",".join(f"site/one/one_{s}.nii.gz" for s in ("t1", "t1ce", "t2", "flair", "seg")))
+    rows.append("second,p1,site/one/one_t1.nii.gz,,,,")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    first, second = find_cases(tmp_path / "table.csv")
+    assert tuple(first.images) == MODALITIES and first.subject == second.subject == "p1"
+    assert second.truth is None and tuple(second.images) == (Modality.T1,)
+
+
+def test_a_csv_with_a_mistyped_column_is_refused_by_name(tmp_path: Path):
+    (tmp_path / "table.csv").write_text("name,truth,t1cc\na,b,c\n")
+    with pytest.raises(InputError, match="t1cc"):
+        find_cases(tmp_path / "table.csv")
+
+
+def test_files_of_two_patients_in_one_folder_are_noticed(patients, tmp_path: Path):
+    patients.brats(tmp_path, "BraTS2021_00001", 1)
+    labels = patients.labels(2)
+    (tmp_path / "BraTS2021_00001" / "BraTS2021_00001_flair.nii.gz").unlink()
+    patients.save(tmp_path / "BraTS2021_00001" / "BraTS2021_00002_flair.nii.gz", patients.image("flair", labels, 2))
+    assert all("several patients are mixed" in case.problems[0] for case in find_cases(tmp_path))
+
+
+def test_many_complete_patients_in_one_flat_folder_are_not_a_mix_up(patients, tmp_path: Path):
+    for number in (1, 2):
+        folder = patients.brats(tmp_path, f"BraTS2021_0000{number}", number)
+        for path in folder.iterdir():
+            path.rename(tmp_path / path.name)
+    assert len(find_cases(tmp_path)) == 2 and not any(case.problems for case in find_cases(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["nowhere", "empty"])
+def test_no_dataset_is_said_in_one_sentence(tmp_path: Path, place: str):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"There is no dataset|No case was found"):
+        find_cases(tmp_path / place)
+
+
+def test_a_dataset_json_with_foreign_channels_is_refused(patients, tmp_path: Path):
+    _described(tmp_path, patients, {"channel_names": {"0": "CT"}, "labels": {"background": 0, "edema": 1}})
+    with pytest.raises(InputError, match="CT"):
+        find_cases(tmp_path)
+
+
+def test_subjects_of_plain_names_are_the_names():
+    assert subject_of("BraTS20_Training_001") == "BraTS20_Training_001"
+    assert SubRegion.ET.label == 4

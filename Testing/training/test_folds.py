@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sofa_engine.errors import InputError
+from sofa_training.folds import make_folds, read_folds, write_folds
+
+
+def test_brats_2020s_369_subjects_give_the_papers_296_and_73_as_fold_0():
+    folds = make_folds([(f"BraTS20_Training_{i:03d}", f"BraTS20_Training_{i:03d}") for i in range(1, 370)])
+    assert [(len(f.train), len(f.validation)) for f in folds] == [(296, 73)] + [(295, 74)] * 4
+    assert sorted(case for f in folds for case in f.validation) == sorted(folds[0].train + folds[0].validation)
+
+
+def test_scans_of_one_subject_are_never_on_both_sides():
+    subjects = [(f"{subject}-{scan}", subject) for subject in "abcdefg" for scan in range(3)]
+    for fold in make_folds(subjects, 3):
+        assert not {case[0] for case in fold.train} & {case[0] for case in fold.validation}
+
+
+def test_the_same_seed_gives_the_same_folds_whatever_the_order_of_the_cases():
+    subjects = [(str(i), str(i)) for i in range(20)]
+    assert make_folds(subjects, seed=3) == make_folds(subjects[::-1], seed=3) != make_folds(subjects, seed=4)
+
+
+def test_folds_survive_their_file(tmp_path: Path):
+    folds = make_folds([(str(i), str(i)) for i in range(12)])
+    write_folds(folds, tmp_path / "folds.json")
+    assert read_folds(tmp_path / "folds.json") == folds
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"validation": [["a"], ["a", "b"]]}'])
+def test_a_file_that_is_no_list_of_folds_is_refused(tmp_path: Path, text: str):
+    (tmp_path / "folds.json").write_text(text)
+    with pytest.raises(InputError):
+        read_folds(tmp_path / "folds.json")
+
+
+def test_too_few_subjects_are_said():
+    with pytest.raises(InputError, match="5 folds need at least 5 subjects, and there are 2"):
+        make_folds([("a", "a"), ("b", "b")])

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sofa_engine.errors import InputError, OutputError
+from sofa_training.cases import find_cases
+from sofa_training.prepare import prepare_case, prepare_cases
+from sofa_training.prepared import read_folder, read_prepared, write_prepared
+
+
+def test_a_prepared_case_is_cropped_normalised_and_keeps_its_whole_truth(brats_folder: Path, patients):
+    case, notes = prepare_case(find_cases(brats_folder)[0])
+    assert notes == () and case.present.all()
+    assert case.images.dtype == np.uint8 and case.images.shape == (4, *case.extent.shape)
+    assert case.images.max() == 255 and case.images.any(axis=0)[case.truth > 0].all()
+    truth = np.zeros(case.geometry.shape, np.uint8)
+    truth[case.extent.slices] = case.truth
+    np.testing.assert_array_equal(truth, patients.labels(0))
+    assert case.provenance["sources"]["t1c"].endswith("BraTS2021_00000_t1ce.nii.gz")
+
+
+def test_what_is_written_is_read_back_mapped_or_not(brats_folder: Path, tmp_path: Path):
+    case, _ = prepare_case(find_cases(brats_folder)[1])
+    write_prepared(case, tmp_path / f"{case.name}.npz")
+    for mapped in (True, False):
+        again = read_prepared(tmp_path / f"{case.name}.npz", mapped=mapped)
+        np.testing.assert_array_equal(again.images, case.images)
+        np.testing.assert_array_equal(again.truth, case.truth)
+        assert (again.extent, again.geometry, again.spacing, again.subject) == (
+            *(case.extent, case.geometry, case.spacing, case.subject),
+        )
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_preparing_again_keeps_what_is_there_and_repairs_what_is_damaged(brats_folder: Path, tmp_path: Path):
+    cases = find_cases(brats_folder)[:2]
+    first = prepare_cases(cases, tmp_path)
+    assert [outcome.reused for outcome in first] == [False, False]
+    damaged = tmp_path / f"{cases[0].name}.npz"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    second = prepare_cases(cases, tmp_path)
+    assert [outcome.reused for outcome in second] == [False, True]
+    assert len(read_folder(tmp_path)) == 2
+
+
+def test_mapped_arrays_follow_a_case_that_was_prepared_anew(brats_folder: Path, tmp_path: Path):
+    case, _ = prepare_case(find_cases(brats_folder)[0])
+    path = tmp_path / "case.npz"
+    write_prepared(case, path)
+    before = np.array(read_prepared(path).images)
+    write_prepared(replace(case, images=255 - case.images), path)
+    np.testing.assert_array_equal(read_prepared(path).images, 255 - before)
+
+
+def test_two_processes_prepare_the_same_as_one(brats_folder: Path, tmp_path: Path):
+    cases = find_cases(brats_folder)[:2]
+    prepare_cases(cases, tmp_path / "one")
+    prepare_cases(cases, tmp_path / "two", workers=2)
+    for one, two in zip(read_folder(tmp_path / "one"), read_folder(tmp_path / "two"), strict=True):
+        np.testing.assert_array_equal(one.images, two.images)
+
+
+def test_one_case_that_fails_does_not_stop_the_others(brats_folder: Path, tmp_path: Path):
+    good, bad = find_cases(brats_folder)[:2]
+    outcomes = prepare_cases([good, replace(bad, truth=tmp_path / "gone.nii.gz")], tmp_path / "out")
+    assert [outcome.path is not None for outcome in outcomes] == [True, False]
+    assert "gone.nii.gz is missing" in outcomes[1].notes[0]
+
+
+def test_a_folder_that_cannot_be_made_is_said(brats_folder: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be created"):
+        prepare_cases(find_cases(brats_folder), tmp_path / "file" / "out")
+
+
+def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path):
+    with pytest.raises(InputError, match="sofa prepare"):
+        read_folder(tmp_path)
+
+
+def test_a_listed_case_that_is_not_prepared_is_named(prepared: Path):
+    with pytest.raises(InputError, match="Nobody"):
+        read_folder(prepared, ("BraTS2021_00000", "Nobody"))
+
+
+def test_a_case_in_another_orientation_is_prepared_as_if_it_were_axial(patients, tmp_path: Path):
+    folder = patients.brats(tmp_path, "a", 2)
+    for path in folder.iterdir():
+        sequence = path.name.removeprefix("a_").removesuffix(".nii.gz")
+        labels = patients.labels(2)
+        array = labels if sequence == "seg" else patients.image(sequence, labels, 2)
+        # The same head, stored from the top downwards.
+        upside_down = np.diag([-1.0, -1.0, -1.0, 1.0])
+        upside_down[2, 3] = array.shape[0] - 1
+        patients.save(path, array[::-1], upside_down)
+    turned, _ = prepare_case(find_cases(tmp_path)[0])
+    np.testing.assert_array_equal(turned.truth[turned.truth > 0], patients.labels(2)[patients.labels(2) > 0])
