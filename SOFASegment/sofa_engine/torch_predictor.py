@@ -79,6 +79,11 @@ class TorchPredictor:
         """Which model this is and where it runs."""
         return self._info
 
+    @property
+    def precision(self) -> torch.dtype:
+        """What the network computes in."""
+        return self._precision
+
     @torch.inference_mode()
     def encode(
         self,
