@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -157,7 +158,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=config.run.precision == "fp16")
         self.state = RunState()
         self.per_epoch = len(RunSampler(len(self.dataset), config.run.batch, 1, world=process.world))
-        self.total_steps = max(1, config.run.epochs * self.per_epoch // config.run.accumulate)
+        self.total_steps = config.run.epochs * math.ceil(self.per_epoch / config.run.accumulate)
         self.log: RunLog | None = None
 
     def restore(self) -> None:
@@ -180,24 +181,29 @@ class _Run:
             )
             module = self._distributed()
             batches = iter(self._loader(place))
-            began, reason = time.monotonic() - state.seconds, "finished"
+            began, reason, unsaved = time.monotonic() - state.seconds, "finished", 0
             while state.epoch < run.epochs:
+                # Gradients that wait for their step are in no checkpoint, so a run is saved and stopped between steps.
                 last = state.iteration == self.per_epoch - 1
-                stopping = self._iterate(module, batches, began, stop, last=last)
+                updates = last or (state.iteration + 1) % run.accumulate == 0
+                stopping = self._iterate(module, batches, began, stop, updates=updates) and updates
                 if last:
                     state.epoch, state.iteration = state.epoch + 1, 0
                     state.seconds = time.monotonic() - began
                     if state.epoch % run.validate_every == 0 or state.epoch == run.epochs:
                         self._validate()
                     self._save()
+                    unsaved = 0
                     if run.patience and state.misses >= run.patience:
                         reason = "no more progress"
                         break
                 else:
                     state.iteration += 1
                     state.seconds = time.monotonic() - began
-                    if stopping or (run.checkpoint_steps and state.iteration % run.checkpoint_steps == 0):
+                    unsaved += 1
+                    if stopping or (updates and run.checkpoint_steps and unsaved >= run.checkpoint_steps):
                         self._save()
+                        unsaved = 0
                 if stopping:
                     reason = "stopped"
                     break
@@ -209,7 +215,7 @@ class _Run:
             if self.log is not None:
                 self.log.close()
 
-    def _iterate(self, module: nn.Module, batches: Any, began: float, stop: StopRequest, *, last: bool) -> bool:
+    def _iterate(self, module: nn.Module, batches: Any, began: float, stop: StopRequest, *, updates: bool) -> bool:
         """Do one iteration; return whether the run was asked to stop."""
         config, state, process = self.config, self.state, self.process
         start = time.monotonic()
@@ -218,7 +224,6 @@ class _Run:
         number = state.epoch * self.per_epoch + state.iteration
         # Whatever torch draws in this iteration is a function of its place in the run.
         torch.manual_seed(config.run.seed * 1_000_003 + number * process.world + process.rank)
-        updates = (number + 1) % config.run.accumulate == 0
         rate = learning_rate(state.step, self.total_steps, config.optimiser)
         set_rate(self.optimiser, rate)
         quiet = nullcontext() if updates or not isinstance(module, DistributedDataParallel) else module.no_sync()
