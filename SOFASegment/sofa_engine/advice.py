@@ -16,9 +16,14 @@ _COST = {
 
 
 def warnings_for(case: Case, model: ModelInfo) -> tuple[str, ...]:
-    """Return what is unusual about the case, what missing sequences cost, and whether the model knows anything."""
-    warnings = [*case.warnings, *intensity_warnings(case)]
-    warnings += [_COST[m] for m in MODALITIES if m not in case.images]
-    if not model.trained:
-        warnings.append("The model has random weights: its segmentation means nothing until a checkpoint is loaded.")
-    return tuple(warnings)
+    """Return `case_warnings`, and whether the model knows anything."""
+    if model.trained:
+        return case_warnings(case)
+    untrained = "The model has random weights: its segmentation means nothing until a trained checkpoint is loaded."
+    return (untrained, *case_warnings(case))
+
+
+def case_warnings(case: Case) -> tuple[str, ...]:
+    """Return what is unusual about the case and what its missing sequences cost."""
+    missing = (_COST[m] for m in MODALITIES if m not in case.images)
+    return (*case.warnings, *intensity_warnings(case), *missing)

@@ -22,6 +22,7 @@ class ArrayChange:
         array: name of the array in the state.
         index: which part.
         packed: zlib-compressed C-order bytes of that part.
+
     """
 
     array: str
@@ -88,6 +89,7 @@ class History:
 
         Args:
             exchange: applies a step and returns its inverse.
+
         """
         if not self._done:
             return None

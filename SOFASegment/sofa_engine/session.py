@@ -55,6 +55,7 @@ class SegmentationSession:
         >>> for patch in session.refine(SubRegion.ET, [box.grown((0, 4, 4), session.geometry.shape)]):
         ...     show(patch)
         >>> labels = session.labels()
+
     """
 
     def __init__(self, case: Case, predictor: Predictor, options: SessionOptions | None = None) -> None:
@@ -67,6 +68,7 @@ class SegmentationSession:
 
         Raises:
             InputError: the case has no image.
+
         """
         if not case.images:
             raise InputError("The case has no image; give at least one of T1, T1c, T2 and FLAIR.")
@@ -114,6 +116,7 @@ class SegmentationSession:
         Raises:
             InputError: the images hold no brain.
             CancelledError: the token was cancelled; everything is as before.
+
         """
         with self._lock:
             self._check_open()
@@ -181,6 +184,7 @@ class SegmentationSession:
 
         Raises:
             InputError: the sub-region is locked.
+
         """
         work = self._plan(sub_region, boxes, locked)
         depth, height, width = self.geometry.shape
@@ -209,6 +213,7 @@ class SegmentationSession:
         Raises:
             InputError: the sub-region is locked.
             CancelledError: the token was cancelled, or the segmentation changed meanwhile; everything is as before.
+
         """
         return self._refining(self._plan(sub_region, boxes, locked), first_slice, progress, cancel)
 
@@ -262,6 +267,7 @@ class SegmentationSession:
 
         Raises:
             InputError: the patch does not fit the volume or holds a label other than 0, 1, 2 and 4.
+
         """
         with self._lock:
             state = self._ready()

@@ -1,0 +1,1 @@
+"""The `sofa` command."""
