@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
+
 from sofa_engine.api import Session
 from sofa_engine.case import Case
 from sofa_engine.geometry import Geometry
@@ -76,7 +77,7 @@ def readVolume(scene: Any, path: Path, part: Any = ...) -> Any:
 class Bench:
     """A scene, a controller, and a scheduler that runs when the test says so."""
 
-    def __init__(self, scene: Any, nodes: dict[Modality, Any], makePredictor: Callable[[], Any]) -> None:
+    def __init__(self, scene: Any, nodes: dict[Modality, Any], makePredictor: Callable[[Case], Any]) -> None:
         self.scene = scene
         self.nodes = nodes
         self.scheduler = ManualScheduler()
@@ -92,7 +93,7 @@ class Bench:
         self.controller.warned.connect(self.warnings.append)
 
     def openSession(self, case: Case, _progress: ProgressCallback, _cancel: CancelToken) -> Session:
-        self.predictors.append(self.makePredictor())
+        self.predictors.append(self.makePredictor(case))
         self.sessions.append(SegmentationSession(case, self.predictors[-1]))
         return self.sessions[-1]
 
@@ -171,6 +172,14 @@ class Bench:
         assert logic.SetBinaryLabelmapToSegment(image, self.segmentation, segmentId, mode)
 
 
+def realVolumes(scene: Any, folder: Path, part: Any = ...) -> tuple[dict[Modality, Any], np.ndarray]:
+    """Load a BraTS 2021 case, or a part of it, and return its volume nodes and the expert's mask."""
+    endings = {Modality.T1: "t1", Modality.T1C: "t1ce", Modality.T2: "t2", Modality.FLAIR: "flair"}
+    nodes = {m: readVolume(scene, folder / f"{folder.name}_{e}.nii.gz", part) for m, e in endings.items()}
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{folder.name}_seg.nii.gz")))
+    return nodes, truth[part].astype(np.uint8)
+
+
 def digest(nodes: Any) -> list[tuple[Any, ...]]:
     """What must not change in nodes that are the user's."""
     result = []
@@ -187,5 +196,3 @@ def digest(nodes: Any) -> list[tuple[Any, ...]]:
             )
         )
     return result
-
-

@@ -7,8 +7,8 @@ from typing import Any
 
 import slicer
 import vtk
-from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 
+from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 from SOFASegmentLib.appearance import COLOURS
 from SOFASegmentLib.geometry import boxOfRoi, placeRoi
 from SOFASegmentLib.grids import GridMap
@@ -86,9 +86,7 @@ class BoxNodes(slicer.util.VTKObservationMixin):
     def _create(self, subRegion: SubRegion) -> Any:
         scene = self._state.scene
         visible = self.visible() or not any(self._state.boxNodes(r) for r in SUB_REGIONS)
-        node = scene.AddNewNodeByClass(
-            "vtkMRMLMarkupsROINode", scene.GenerateUniqueName(f"{subRegion.title} box")
-        )
+        node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", scene.GenerateUniqueName(f"{subRegion.title} box"))
         node.CreateDefaultDisplayNodes()
         node.SetAndObserveTransformNodeID(self._volumeNode.GetTransformNodeID())
         node.SetLocked(subRegion in self._state.locked)

@@ -8,11 +8,11 @@ from typing import Any
 
 import slicer
 import vtk
+
 from sofa_engine.api import ModelInfo
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
 from sofa_engine.types import SUB_REGIONS, Box, SubRegion
-
 from SOFASegmentLib import overlays, slices
 from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry, worldGeometry

@@ -9,7 +9,6 @@ from typing import Any
 from sofa_engine.case import Case
 from sofa_engine.errors import OutputError
 from sofa_engine.types import LabelScheme
-
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
 from SOFASegmentLib.segments import Segments

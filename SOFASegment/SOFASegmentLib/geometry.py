@@ -8,6 +8,7 @@ import numpy as np
 import slicer
 import vtk
 from slicer.util import arrayFromVTKMatrix, vtkMatrixFromArray
+
 from sofa_engine.errors import InputError
 from sofa_engine.geometry import Geometry
 from sofa_engine.types import Box

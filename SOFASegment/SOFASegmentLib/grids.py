@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from sofa_engine.geometry import Geometry
 from sofa_engine.types import Box, Patch
 from sofa_engine.working_grid import WorkingGrid, labels_to_reference

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+
 from sofa_engine.api import Session
 from sofa_engine.types import SUB_REGIONS, Modality, SliceConfidence, SubRegion
-
 from SOFASegmentLib import scene_state
 from SOFASegmentLib.appearance import COLOURS
 from SOFASegmentLib.scene_state import SceneState
@@ -40,7 +40,7 @@ class Insights:
 
 
 def showInsights(state: SceneState, insights: Insights) -> None:
-    """Write volumes and attention into table nodes and a chart node of the scene, adding them where they are missing."""
+    """Write volumes and attention into table nodes and a chart node, adding them where they are missing."""
     titles = {**{r.value.upper(): r.title for r in SUB_REGIONS}, **_VOLUME_NAMES}
     volumes = _node(state, scene_state.VOLUMES_TABLE, "vtkMRMLTableNode", "SOFA volumes")
     names = [name for name in titles if name in insights.volumesMl]
@@ -89,7 +89,7 @@ def _showChart(state: SceneState, table: Any) -> None:
 
 
 def _fillTable(node: Any, columns: Mapping[str, list[Any]]) -> None:
-    """Replace a table's content. `slicer.util.updateTableFromArray` takes numbers only, and the first column is words."""
+    """Replace a table's content; `slicer.util.updateTableFromArray` takes numbers only, and one column is words."""
     with slicer.util.NodeModify(node):
         node.RemoveAllColumns()
         for name, values in columns.items():

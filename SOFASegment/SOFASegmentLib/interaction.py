@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import slicer
+
 from sofa_engine.api import Session
 from sofa_engine.errors import SofaError
 from sofa_engine.progress import CancelToken, Progress
 from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
-
 from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
 from SOFASegmentLib.live_case import Facts, LiveCase
 from SOFASegmentLib.scheduler import Scheduler, Timer
@@ -194,11 +194,11 @@ class Interaction(slicer.util.VTKObservationMixin):
             self._later("paint", _PAINT_MS, self.takeOverEdits)
 
     def _showBoxes(self, subRegions: Sequence[SubRegion]) -> None:
-        """Lay boxes out as the session has them, except those that the user moved meanwhile and that are still to read."""
+        """Lay boxes out as the session has them, except those that were moved meanwhile and are still to be read."""
         self._live.showBoxes([r for r in subRegions if r not in self._timers])
 
     def _undone(self, error: SofaError, subRegion: SubRegion) -> None:
-        """A refinement that failed or was overtaken leaves the session as it was, and so must the scene be."""
+        """Bring the scene back to the session, which a refinement that failed or was overtaken leaves as it was."""
         overtaken = wasCancelled(error) and self._jobs.has({Kind.REFINE, Kind.PREVIEW})
         if not overtaken and self._live.boxNodes.dragging is not subRegion:
             self._live.view.takeBack()

@@ -12,7 +12,6 @@ from typing import Any
 from sofa_engine.errors import CancelledError, SofaError
 from sofa_engine.progress import CancelToken
 from sofa_engine.types import SubRegion
-
 from SOFASegmentLib.scheduler import Scheduler
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
 
+from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
 from SOFASegmentLib.grids import Edit
 from SOFASegmentLib.segments import Segments
 

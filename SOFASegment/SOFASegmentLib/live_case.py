@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from sofa_engine.api import ModelInfo, Session
 from sofa_engine.case import Case
 from sofa_engine.progress import CancelToken, ProgressCallback
 from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
 from sofa_engine.working_grid import WorkingGrid, to_working
-
 from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.grids import Edit, GridMap

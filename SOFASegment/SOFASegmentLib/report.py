@@ -6,19 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sofa_engine import __version__
 from sofa_engine.errors import OutputError
-from sofa_engine.types import SUB_REGIONS, Box
+from sofa_engine.types import SUB_REGIONS
 from SOFASegmentLib.controller import SegmentController
 from SOFASegmentLib.live_case import LiveCase
 
-_LPS = np.diag([-1.0, -1.0, 1.0])
-
 
 def writeBoxes(controller: SegmentController, path: Path) -> Path:
-    """Write the boxes of every sub-region.
+    """Write the boxes of every sub-region as a box file, which the command line reads.
 
     Args:
         controller: of a case that has been segmented.
@@ -28,7 +24,7 @@ def writeBoxes(controller: SegmentController, path: Path) -> Path:
         OutputError: there is no result, or the file cannot be written.
 
     """
-    return _write({"case": _live(controller).volumeNode.GetName(), **_boxes(controller)}, path)
+    return _write(_boxes(_live(controller)), path)
 
 
 def writeReport(controller: SegmentController, path: Path) -> Path:
@@ -70,33 +66,16 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
             for s in insights.uncertainSlices
         ],
         "locked": [r.value for r in SUB_REGIONS if controller.isLocked(r)],
-        **_boxes(controller),
+        "boxes": _boxes(live)["boxes"],
     }
     return _write(report, path)
 
 
-def _boxes(controller: SegmentController) -> dict[str, Any]:
-    live = _live(controller)
-    geometry = live.grids.grid.working
-    return {
-        "grid": {
-            "shape": list(geometry.shape),
-            "spacing_mm": [float(s) for s in geometry.spacing],
-            "index_order": "slice, row, column (k, j, i); upper bounds are exclusive",
-        },
-        "boxes": {r.value: [_described(box, geometry) for box in live.facts.boxes[r]] for r in SUB_REGIONS},
-    }
+def _boxes(live: LiveCase) -> dict[str, Any]:
+    """Return the boxes as a box file has them: RAS millimetres in the reference volume's own coordinates."""
+    from sofa_engine.box_file import BoxFile
 
-
-def _described(box: Box, geometry: Any) -> dict[str, Any]:
-    """Return a box in voxels and as the LPS positions of its outer corners, the coordinates of DICOM and ITK."""
-    outer = np.array([np.array(box.lower) - 0.5, np.array(box.upper) - 0.5])
-    corners = [geometry.index_to_ras(corner) @ _LPS for corner in outer]
-    return {
-        "lower": list(box.lower),
-        "upper": list(box.upper),
-        "corners_lps_mm": [[round(float(v), 3) for v in corner] for corner in corners],
-    }
+    return BoxFile.of(live.facts.boxes, live.grids.working).model_dump(mode="json")
 
 
 def _live(controller: SegmentController) -> LiveCase:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import slicer
+
 from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
 
 MODULE_NAME = "SOFASegment"
@@ -24,7 +25,7 @@ _REFERENCE_ORDER = (Modality.T1C, Modality.FLAIR, Modality.T2, Modality.T1)
 
 
 def nodesByClass(scene: Any, className: str) -> list[Any]:
-    """Return a scene's nodes of a class and its subclasses (`slicer.util.getNodesByClass` knows slicer.mrmlScene only)."""
+    """Return a scene's nodes of a class; `slicer.util.getNodesByClass` always looks in slicer.mrmlScene."""
     return [scene.GetNthNodeByClass(n, className) for n in range(scene.GetNumberOfNodesByClass(className))]
 
 

@@ -74,7 +74,7 @@ class ManualScheduler:
         self._waiting: deque[_QueuedCall] = deque()
         self._timers: deque[_QueuedCall] = deque()
 
-    def callLater(self, milliseconds: int, function: Function) -> Timer:  # noqa: ARG002
+    def callLater(self, milliseconds: int, function: Function) -> Timer:
         """Queue `function` behind all that is posted; the time does not matter here."""
         call = _QueuedCall(function)
         self._timers.append(call)

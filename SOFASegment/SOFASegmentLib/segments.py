@@ -9,10 +9,10 @@ import numpy as np
 import slicer
 import vtk
 from slicer.util import arrayFromVTKMatrix
-from sofa_engine.geometry import Geometry
-from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 from vtk.util.numpy_support import vtk_to_numpy
 
+from sofa_engine.geometry import Geometry
+from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 from SOFASegmentLib.appearance import COLOURS, terminologyEntry
 from SOFASegmentLib.geometry import localGeometry, setIjkToRas
 from SOFASegmentLib.hierarchy import placeBeside
@@ -35,7 +35,7 @@ def createSegmentationNode(volumeNode: Any) -> Any:
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-    node.GetDisplayNode().SetOpacity2DFill(0.35)
+    node.GetDisplayNode().SetOpacity2DFill(0.3)
     placeBeside(node, volumeNode)
     segments = Segments(node, localGeometry(volumeNode))
     for subRegion in SUB_REGIONS:
@@ -157,7 +157,7 @@ class Segments:
         return whole
 
     def _isShared(self, segmentId: str, image: Any) -> bool:
-        """Whether another segment has the same labelmap. (vtkSegmentation.IsSharedBinaryLabelmap answers the reverse.)"""
+        """Whether another segment has the same labelmap; vtkSegmentation.IsSharedBinaryLabelmap answers the reverse."""
         others = (other for other in self.segmentation.GetSegmentIDs() if other != segmentId)
         return any(self.segmentation.GetSegment(other).GetRepresentation(_LABELMAP) is image for other in others)
 

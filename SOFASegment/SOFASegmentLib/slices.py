@@ -9,9 +9,9 @@ import numpy as np
 import slicer
 import vtk
 from slicer.util import arrayFromVTKMatrix
+
 from sofa_engine.geometry import Geometry
 from sofa_engine.types import Box
-
 from SOFASegmentLib.scene_state import nodesByClass
 
 #: A view shows "a slice" of the grid if it is tilted by less than this against it (cosine of about 18 degrees).

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import slicer
 from slicer.util import arrayFromVolume
+
 from sofa_engine.case import Case
 from sofa_engine.errors import InputError
 from sofa_engine.naming import modality_of
 from sofa_engine.types import MODALITIES, Modality
-
 from SOFASegmentLib.geometry import localGeometry, setIjkToRas, worldGeometry
 from SOFASegmentLib.hierarchy import placeBeside
 from SOFASegmentLib.scene_state import nodesByClass
@@ -74,7 +74,7 @@ def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
         other = seen.setdefault(node.GetID(), modality)
         if other is not modality:
             raise InputError(
-                f"{node.GetName()} is chosen as both {other.title} and {modality.title}; choose another for one of them."
+                f"{node.GetName()} is chosen as both {other.title} and {modality.title}; choose another volume for one."
             )
     fits, sentence = gridReport(nodes, reference)
     if not fits:

@@ -12,11 +12,13 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed (pip install 'sofa-brain-tumor[app]')")
 pytest.importorskip("trame_slicer", reason="trame-slicer is not installed (pip install 'sofa-brain-tumor[app]')")
 
-from fakes import ThresholdPredictor, fake_case  # noqa: E402
-from mrml_tools import Bench, addVolumes, readVolume  # noqa: E402
-from sofa_engine.geometry import Geometry  # noqa: E402
-from sofa_engine.types import Modality  # noqa: E402
-from trame_slicer.core import SlicerApp  # noqa: E402
+from trame_slicer.core import SlicerApp
+
+from expert_predictor import ExpertPredictor
+from fakes import ThresholdPredictor, fake_case
+from mrml_tools import Bench, addVolumes, realVolumes
+from mrml_views import SliceMouse, sliceMouse
+from sofa_engine.geometry import Geometry
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def scene(app: SlicerApp) -> Any:
 def bench(scene: Any) -> Iterator[Bench]:
     """A scene with the synthetic patient's four volumes chosen, and a controller that runs when told to."""
     case, _ = fake_case()
-    bench = Bench(scene, addVolumes(scene, case), ThresholdPredictor)
+    bench = Bench(scene, addVolumes(scene, case), lambda _case: ThresholdPredictor())
     yield bench
     bench.controller.close()
 
@@ -48,7 +50,7 @@ def benchOn(scene: Any) -> Iterator[Callable[..., Bench]]:
 
     def make(geometry: Geometry | None = None, **kwargs: Any) -> Bench:
         case, _ = fake_case()
-        made.append(Bench(scene, addVolumes(scene, case, geometry, **kwargs), ThresholdPredictor))
+        made.append(Bench(scene, addVolumes(scene, case, geometry, **kwargs), lambda _case: ThresholdPredictor()))
         return made[-1]
 
     yield make
@@ -58,25 +60,24 @@ def benchOn(scene: Any) -> Iterator[Callable[..., Bench]]:
 
 @pytest.fixture
 def realBench(scene: Any, brats_case: Path) -> Iterator[Bench]:
-    """A real glioma, cropped around the tumour for speed."""
-    nodes = {}
-    for modality, ending in {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair"}.items():
-        path = brats_case / f"{brats_case.name}_{ending}.nii.gz"
-        nodes[Modality(modality)] = readVolume(scene, path, np.s_[30:125, 40:210, 50:200])
-    bench = Bench(scene, nodes, ThresholdPredictor)
+    """A real glioma, cropped around the tumour for speed, and a predictor that looks up the expert's mask."""
+    nodes, truth = realVolumes(scene, brats_case, np.s_[40:125, 50:200, 60:190])
+    bench = Bench(scene, nodes, lambda case: ExpertPredictor(case, truth))
     yield bench
     bench.controller.close()
 
 
 @pytest.fixture
-def axialView(app: SlicerApp) -> Any:
-    """A slice view that is rendered offscreen; nothing in it is a stand-in."""
-    from trame_slicer.views import DirectViewFactory, ViewLayoutDefinition, ViewProps, ViewType
+def axialView(app: SlicerApp) -> Iterator[SliceMouse]:
+    """An axial view that is rendered offscreen, with a mouse."""
+    mouse = sliceMouse(app, "Red", 400)
+    yield mouse
+    mouse.view.finalize()
 
-    app.view_manager.register_factory(DirectViewFactory(do_render_offscreen=True))
-    view = app.view_manager.create_view(
-        ViewLayoutDefinition("Red", ViewType.SLICE_VIEW, ViewProps(orientation="Axial", label="R", color="#F34A33"))
-    )
-    view.update_size(500, 500)
-    yield view
-    view.finalize()
+
+@pytest.fixture
+def coronalView(app: SlicerApp) -> Iterator[SliceMouse]:
+    """A coronal view that is rendered offscreen, with a mouse."""
+    mouse = sliceMouse(app, "Green", 400)
+    yield mouse
+    mouse.view.finalize()

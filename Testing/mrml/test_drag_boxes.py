@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+
 from mrml_tools import Bench, digest
-from sofa_engine.types import SUB_REGIONS, Box, SubRegion
+from sofa_engine.types import SUB_REGIONS, SubRegion
 from SOFASegmentLib import Phase
 
 

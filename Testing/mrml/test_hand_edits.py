@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from mrml_tools import Bench
 from sofa_engine.types import Box, SubRegion
 
@@ -113,7 +114,9 @@ def test_a_segment_of_the_users_own_in_the_same_segmentation_stays(bench: Bench)
     segmentation = bench.segmentation.GetSegmentation()
     own = segmentation.AddEmptySegment("", "Ventricle", (0, 0, 1))
     image = slicer.vtkOrientedImageData()
-    image.DeepCopy(segmentation.GetSegment(bench.segments().segmentId(SubRegion.ED)).GetRepresentation("Binary labelmap"))
+    image.DeepCopy(
+        segmentation.GetSegment(bench.segments().segmentId(SubRegion.ED)).GetRepresentation("Binary labelmap")
+    )
     segmentation.GetSegment(own).AddRepresentation("Binary labelmap", image)
     before = slicer.util.arrayFromSegmentInternalBinaryLabelmap(bench.segmentation, own).copy()
     bench.run()

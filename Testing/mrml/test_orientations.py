@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+
 from fakes import FAKE_SHAPE, fake_case
 from mrml_tools import Bench
 from sofa_engine.geometry import Geometry
@@ -63,7 +64,9 @@ def test_the_tumour_is_found_boxed_and_put_back_on_the_volumes_own_grid(benchOn,
         boxes = bench.session.boxes()[subRegion]
         assert bench.boxes(subRegion) == boxes
         for node in bench.state.boxNodes(subRegion):
-            assert np.linalg.det(slicer.util.arrayFromVTKMatrix(node.GetObjectToNodeMatrix())[:3, :3]) == pytest.approx(1)
+            assert np.linalg.det(slicer.util.arrayFromVTKMatrix(node.GetObjectToNodeMatrix())[:3, :3]) == pytest.approx(
+                1
+            )
 
 
 @pytest.mark.parametrize("name", _GRIDS)

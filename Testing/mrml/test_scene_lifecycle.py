@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fakes import ThresholdPredictor
 from mrml_tools import Bench, digest
 from sofa_engine.errors import SofaError
@@ -14,16 +15,23 @@ from SOFASegmentLib import Phase, SceneState
 
 
 def _reopened(bench: Bench, app, tmp_path: Path, suffix: str) -> Bench:
-    path = tmp_path / f"case{suffix}"
     bench.controller.close()
-    app.io_manager.write_scene(path)
+    if suffix == ".mrml":
+        folder = tmp_path / "case"
+        folder.mkdir()
+        assert app.app_logic.SaveSceneToSlicerDataBundleDirectory(str(folder), None)
+        (path,) = folder.glob("*.mrml")
+    else:
+        path = tmp_path / "case.mrb"
+        app.io_manager.write_scene(path)
     bench.scene.Clear(True)
     app.io_manager.load_scene(path)
     state = SceneState.fromScene(bench.scene)
-    return Bench(bench.scene, state.inputs(), ThresholdPredictor)
+    return Bench(bench.scene, state.inputs(), lambda _case: ThresholdPredictor())
 
 
-def test_a_saved_scene_is_opened_and_dragged_on(bench: Bench, app, tmp_path: Path):
+@pytest.mark.parametrize("suffix", [".mrb", ".mrml"])
+def test_a_saved_scene_is_opened_and_dragged_on(bench: Bench, app, tmp_path: Path, suffix: str):
     bench.segment()
     bench.drag(SubRegion.ET, 5)
     bench.controller.setLocked(SubRegion.NCR, True)
@@ -32,7 +40,7 @@ def test_a_saved_scene_is_opened_and_dragged_on(bench: Bench, app, tmp_path: Pat
     bench.run()
     labels, boxes = bench.labels(), {r: bench.boxes(r) for r in SUB_REGIONS}
 
-    again = _reopened(bench, app, tmp_path, ".mrb")
+    again = _reopened(bench, app, tmp_path, suffix)
     assert set(again.nodes) == set(Modality)
     again.controller.resume()
     again.run()
@@ -179,6 +187,6 @@ def test_wrong_choices_are_refused_with_a_sentence(bench: Bench):
     bench.controller.segment()
     assert bench.failures == [
         "No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR.",
-        "Patient_t2 is chosen as both T1 and T2; choose another for one of them.",
+        "Patient_t2 is chosen as both T1 and T2; choose another volume for one.",
     ]
     assert bench.controller.phase is Phase.IDLE
