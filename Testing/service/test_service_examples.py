@@ -11,8 +11,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from fakes import ThresholdPredictor
 
+from fakes import ThresholdPredictor
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import Box, LabelScheme, SubRegion
 
