@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
 import qt
 from sofa_engine.errors import SofaError
+from sofa_engine.types import MODALITIES, Modality
 from SOFASegmentLib import case_files, volumes
 from SOFASegmentLib.scene_state import SceneState
 
@@ -26,6 +28,7 @@ class InputsSection:
         self,
         ui: object,
         getState: Callable[[], SceneState | None],
+        getParameters: Callable[[], Any],
         prepare: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:
@@ -34,12 +37,14 @@ class InputsSection:
         Args:
             ui: widgets by name.
             getState: the scene's memory, None while the scene is closing.
+            getParameters: the module's parameter node, through which the selectors are set.
             prepare: makes sure that files can be read and resampled; False where the user declined.
             tell: shows one sentence to the user.
 
         """
         self.fits = False
-        self._ui, self._getState, self._prepare, self._tell = ui, getState, prepare, tell
+        self._ui, self._getState, self._getParameters = ui, getState, getParameters
+        self._prepare, self._tell = prepare, tell
         ui.loadCaseButton.connect("clicked(bool)", self.onLoadCase)
         ui.matchByNameButton.connect("clicked(bool)", self.onMatchByName)
         ui.alignButton.connect("clicked(bool)", self.onAlign)
@@ -64,7 +69,7 @@ class InputsSection:
         except SofaError as error:
             self._tell(str(error))
             return
-        state.setInputs(loaded)
+        self._choose(loaded)
         slicer.util.setSliceViewerLayers(background=state.reference(), fit=True)
         self._tell(" ".join(notes))
 
@@ -77,7 +82,7 @@ class InputsSection:
         if not guessed:
             self._tell(_("No volume in the scene has T1, T1c, T2 or FLAIR in its name; choose the volumes by hand."))
             return
-        state.setInputs({**state.inputs(), **guessed})
+        self._choose({**state.inputs(), **guessed})
 
     def guessIfEmpty(self) -> None:
         """Choose volumes by name where nothing is chosen yet; says nothing if there are none."""
@@ -85,7 +90,18 @@ class InputsSection:
         if state is not None and not state.inputs():
             guessed = volumes.guessModalities(volumes.scalarVolumes(state.scene))
             if guessed:
-                state.setInputs(guessed)
+                self._choose(guessed)
+
+    def _choose(self, nodes: Mapping[Modality, Any]) -> None:
+        """Choose volumes; a sequence that `nodes` lacks is cleared.
+
+        Through the wrapper: it keeps values, and VTK tells the observer of its first field last, after the selectors
+        have been set from what is kept.
+        """
+        parameters = self._getParameters()
+        with slicer.util.NodeModify(parameters):
+            for modality in MODALITIES:
+                setattr(parameters, modality.value, nodes.get(modality))
 
     def onAlign(self) -> None:
         """Resample what does not fit into new volumes and choose those."""
@@ -98,7 +114,7 @@ class InputsSection:
         except SofaError as error:
             self._tell(str(error))
             return
-        state.setInputs(aligned)
+        self._choose(aligned)
 
     def update(self) -> None:
         """Say whether the chosen volumes share a grid."""

@@ -45,6 +45,7 @@ class UnderstandSection:
         ui.uncertainTable.verticalHeader().setVisible(False)
         ui.attentionTable.setVerticalHeaderLabels([])
         ui.volumesTableView.verticalHeader().setVisible(False)
+        ui.volumesTableView.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         ui.volumesTableView.horizontalHeader().setStretchLastSection(True)
         ui.confidenceCheckBox.connect("toggled(bool)", self.onConfidence)
         ui.uncertainTable.connect("cellClicked(int,int)", self.onSliceClicked)

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -37,7 +38,7 @@ IN_SLICER = {
     "vtk",
 }
 #: Found only outside Slicer, each imported inside the one function that needs it.
-OUTSIDE_SLICER = {"nilearn", "typer", "rich", "jinja2", "matplotlib", "sofa_web", "PIL", "trame"}
+OUTSIDE_SLICER = {"nilearn", "ray", "typer", "rich", "jinja2", "matplotlib", "sofa_web", "PIL", "trame"}
 _DISTRIBUTIONS = {"starlette": "fastapi", "segment_anything": "segment-anything", "yaml": "pyyaml"}
 
 
@@ -70,8 +71,10 @@ def test_what_is_installed_is_what_is_in_the_tree(staged):
 
 
 def test_two_modules_never_ship_a_file_of_the_same_name():
-    shipped = [set(list_module_files.shipped_files(ROOT / module)) for module in list_module_files.MODULES]
-    assert set.intersection(*shipped) == set()
+    names = Counter(
+        name for module in list_module_files.MODULES for name in list_module_files.shipped_files(ROOT / module)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_the_catalogue_entry_and_cmake_agree(staged):
@@ -175,6 +178,7 @@ def test_nothing_that_slicer_imports_at_start_loads_pytorch(staged):
     assert loaded.strip() == "False"
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_layers_pass_on_the_installed_files(staged):
     chosen = [
         path for path in ("Testing/engine/test_session.py", "Testing/engine/test_prompts.py") if (ROOT / path).is_file()

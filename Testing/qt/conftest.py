@@ -12,10 +12,10 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("PySide6", reason="the Qt tests need PySide6")
 pytest.importorskip("slicer", reason="the Qt tests need slicer-core for real MRML")
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "service")]
 
-from PySide6 import QtWidgets
-from standin.slicer_app import SlicerStandIn
+from PySide6 import QtWidgets  # noqa: E402
+from standin.slicer_app import SlicerStandIn  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree as ET
 
 import pytest
+from PySide6 import QtWidgets
 from standin import facts, native, pythonqt
+from standin.slicer_app import Application
 
 FACTS = json.loads((Path(__file__).parent / "data" / "pythonqt_facts_used.json").read_text(encoding="utf-8"))
 #: Answers that name a memory address or Qt 5's own wording; what they say is asked in tests of their own below.
@@ -119,3 +122,23 @@ def test_a_python_subclass_sees_the_events_of_what_it_filters(application):
 @pytest.mark.parametrize("widget", [*native.SLICER_WIDGETS, *native.CTK_WIDGETS], ids=lambda w: w.__name__)
 def test_every_slicer_or_ctk_widget_that_stands_in_is_described_by_the_api_file(widget):
     assert facts.names_of(widget.__name__) is not None
+
+
+def test_every_name_of_the_application_that_stands_in_is_one_of_slicers():
+    offered = facts.names_of("qSlicerApplication") | set(dir(QtWidgets.QApplication))
+    own = {name for name in vars(Application) if not name.startswith("_") and name != "staticMetaObject"}
+    assert own - offered == set()
+
+
+def test_the_designer_file_uses_only_classes_and_properties_that_exist(application):
+    root = ET.parse(Path(__file__).parents[2] / "SOFASegment" / "Resources" / "UI" / "SOFASegment.ui").getroot()
+    unknown = []
+    for widget in root.iter("widget"):
+        names = facts.names_of(widget.get("class"))
+        if names is None:
+            unknown.append(widget.get("class"))
+            continue
+        for entry in widget.findall("property"):
+            if entry.get("name") not in names and entry.get("stdset") != "0":
+                unknown.append(f"{widget.get('class')}.{entry.get('name')}")
+    assert unknown == []

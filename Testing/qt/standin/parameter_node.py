@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import pathlib
 import typing
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -22,14 +23,17 @@ def parameterNodeWrapper(cls: type) -> type:
     fields = typing.get_type_hints(cls)
     defaults = {name: getattr(cls, name, _default_of(kind)) for name, kind in fields.items()}
     for name, kind in fields.items():
-        setattr(cls, name, property(_reader(name, kind), _writer(name, kind)))
+        setattr(cls, name, property(_reader(name), _writer(name, kind)))
 
     def init(self: Any, parameterNode: Any) -> None:
         self.parameterNode = parameterNode
-        self._connections, self._updating = {}, False
+        self._connections, self._updating, self._kept = {}, False, {}
         for name, value in defaults.items():
             if not parameterNode.HasParameter(name):
                 setattr(self, name, value)
+            # As in Slicer every field keeps its value and has an observer of its own, called in VTK's order.
+            self._kept[name] = _read(parameterNode, name, fields[name])
+            parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, _keeper(weakref.ref(self), name, fields[name]))
 
     cls.__init__ = init
     cls._fields = fields
@@ -60,17 +64,25 @@ def _is_node(kind: type) -> bool:
     return isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode)
 
 
-def _reader(name: str, kind: type) -> Callable:
-    def read(self: Any) -> Any:
-        node = self.parameterNode
-        if _is_node(kind):
-            return node.GetNodeReference(name)
-        text = node.GetParameter(name)
-        if issubclass(kind, enum.Enum):
-            return kind[text]
-        return text == "True" if kind is bool else kind(text)
+def _reader(name: str) -> Callable:
+    return lambda self: self._kept[name]
 
-    return read
+
+def _keeper(wrapper: weakref.ref, name: str, kind: type) -> Callable:
+    def keep(node: Any, _event: str) -> None:
+        if wrapper() is not None:
+            wrapper()._kept[name] = _read(node, name, kind)
+
+    return keep
+
+
+def _read(node: Any, name: str, kind: type) -> Any:
+    if _is_node(kind):
+        return node.GetNodeReference(name)
+    text = node.GetParameter(name)
+    if issubclass(kind, enum.Enum):
+        return kind[text]
+    return text == "True" if kind is bool else kind(text)
 
 
 def _writer(name: str, kind: type) -> Callable:
@@ -85,6 +97,7 @@ def _writer(name: str, kind: type) -> Callable:
                 node.SetNodeReferenceID(name, value.GetID() if value is not None else None)
             else:
                 node.SetParameter(name, value.name if isinstance(value, enum.Enum) else str(value))
+            self._kept[name] = _read(node, name, kind)
         finally:
             node.EndModify(was_modifying)
 

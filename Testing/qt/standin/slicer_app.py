@@ -1,11 +1,14 @@
 """Slicer around the modules: real MRML from slicer-core, the stand-ins of `qt` and `ctk`, an application, a host.
 
-`SlicerStandIn` puts everything into `sys.modules` and into the `slicer` package, and takes it out again.
+`SlicerStandIn` puts everything into `sys.modules` and into the `slicer` package, and takes it out again. Where the
+environment variable SLICER_SOURCE_DIR names a checkout of Slicer's sources, Slicer's own `ScriptedLoadableModule` and
+`parameterNodeWrapper` are used instead of the short ones here, which is how those are compared with the originals.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import types
 from pathlib import Path
@@ -180,9 +183,12 @@ class SlicerStandIn:
             self.mainWindow.deleteLater()
         slicer.mrmlScene.Clear(1)
         QtWidgets.QApplication.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
-        for name in set(sys.modules) - set(self._before_modules):
-            if name in {"qt", "ctk"} or name.startswith(("slicer.", "SOFASegment", "SOFATraining")):
+        # A reload of the module loads these again; the next test must not meet two generations of one enum.
+        for name in list(sys.modules):
+            if name in {"qt", "ctk"} or name.startswith(("slicer.", "SOFASegment", "SOFATraining", "sofa_")):
                 del sys.modules[name]
+        own = ("slicer.", "SOFASegment", "SOFATraining", "sofa_")
+        sys.modules.update({name: module for name, module in self._before_modules.items() if name.startswith(own)})
         for name in set(vars(slicer)) - set(self._before_names):
             delattr(slicer, name)
         for name, value in self._before_names.items():
@@ -224,8 +230,33 @@ class SlicerStandIn:
         for module in (translation, wrapper, packaging):
             sys.modules[module.__name__] = module
             setattr(slicer, module.__name__.partition(".")[2], module)
+        source = os.environ.get("SLICER_SOURCE_DIR")
+        if source:
+            self._install_slicers_own_python(Path(source) / "Base" / "Python" / "slicer")
+            return
         sys.modules["slicer.ScriptedLoadableModule"] = scripted_module
         slicer.ScriptedLoadableModule = scripted_module
+
+    @staticmethod
+    def _install_slicers_own_python(folder: Path) -> None:
+        """Use Slicer's own base classes and parameter node wrapper, from a checkout of Slicer's sources."""
+
+        def placeholder(name: str) -> type:
+            """Stand for a widget class that those name and the modules do not use."""
+            if name.startswith(("ctk", "qMRML", "qSlicer")):
+                return type(name, (), {})
+            raise AttributeError(name)
+
+        sys.modules["ctk"].__getattr__ = slicer.__getattr__ = placeholder
+        for name in ("parameterNodeWrapper", "ScriptedLoadableModule"):
+            for stale in [known for known in sys.modules if known.startswith(f"slicer.{name}")]:
+                del sys.modules[stale]
+            path = folder / name / "__init__.py" if (folder / name).is_dir() else folder / f"{name}.py"
+            specification = importlib.util.spec_from_file_location(f"slicer.{name}", path)
+            module = importlib.util.module_from_spec(specification)
+            sys.modules[f"slicer.{name}"] = module
+            specification.loader.exec_module(module)
+            setattr(slicer, name, module)
 
     def _pip_ensure(
         self,

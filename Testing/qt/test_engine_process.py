@@ -1,0 +1,84 @@
+"""The panel with a real engine process: what the user sees when it starts, dies and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from panel_tools import Panel, drag
+
+for package in ("fastapi", "uvicorn", "httpx", "zstandard"):
+    pytest.importorskip(package, reason=f"the engine process needs {package}")
+
+_TESTING = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def panel(slicer_stand_in, monkeypatch):
+    from PySide6 import QtCore
+
+    QtCore.QSettings().clear()
+    path = os.pathsep.join([str(_TESTING), str(_TESTING / "service"), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    made = Panel(slicer_stand_in)
+    engine = made.widget.logic.engine
+    # The real way into the engine, which `Panel` replaces for the other tests; only the model is made of thresholds.
+    del engine.openSession
+    engine._options = {"factory": "service_fakes:open_quick", "python": sys.executable}
+    made.controller._openSession = engine.openSession
+    yield made
+    engine.close()
+
+
+def test_a_case_is_segmented_in_a_process_of_its_own(panel):
+    panel.choose(panel.addCase())
+    panel.segment()
+    assert panel.volume("ncr") > 0
+    engine = panel.widget.logic.engine
+    assert engine._local.pid != os.getpid()
+    panel.widget._updateSections()
+    assert panel.ui.engineStatusLabel.text == "The engine runs on this computer."
+    assert panel.ui.restartEngineButton.enabled
+
+
+def test_when_the_engine_dies_the_user_is_told_and_the_next_drag_brings_it_back(panel):
+    panel.choose(panel.addCase())
+    panel.segment()
+    engine = panel.widget.logic.engine
+    died, before = engine._local.pid, panel.volume("ncr")
+    os.kill(died, signal.SIGKILL)
+    panel.wait(lambda: not engine.running)
+    drag(panel, "ncr", -4)
+    panel.wait(lambda: panel.said or panel.volume("ncr") < before, seconds=60)
+    if panel.said:
+        assert panel.said.endswith(".")
+        drag(panel, "ncr", -1)
+    panel.wait(lambda: panel.volume("ncr") < before, seconds=60)
+    assert engine._local.pid != died
+
+
+def test_restart_engine_ends_the_process_and_keeps_the_segmentation(panel):
+    panel.choose(panel.addCase())
+    panel.segment()
+    engine = panel.widget.logic.engine
+    before, volume = engine._local.pid, panel.volume("ed")
+    panel.widget._updateSections()
+    panel.ui.restartEngineButton.click()
+    panel.wait(lambda: not engine.running)
+    assert panel.volume("ed") == volume
+    drag(panel, "ncr", -4)
+    panel.wait(lambda: engine.running and panel.controller.canUndo, seconds=60)
+    assert engine._local.pid != before
+
+
+def test_an_engine_that_cannot_start_is_answered_with_a_sentence(panel):
+    panel.widget.logic.engine._options = {"python": str(_TESTING / "no-such-python")}
+    panel.choose(panel.addCase())
+    panel.ui.segmentButton.click()
+    panel.wait(lambda: panel.said)
+    assert "cannot be started" in panel.said
+    assert panel.ui.segmentButton.text == "Segment"
+    assert panel.ui.segmentButton.enabled
