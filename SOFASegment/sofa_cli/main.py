@@ -30,7 +30,6 @@ COMMANDS: dict[str, Lazy] = {
     "demo": Lazy("sofa_cli.demo:app", "Segment a built-in case, or one of yours, and show the result."),
     "inspect": Lazy("sofa_cli.inspect:app", "Say what is found in a case folder and what would be done with it."),
     "weights": Lazy("sofa_cli.weights:app", "List, download, verify and remove checkpoints."),
-    "demo": Lazy("sofa_cli.demo:app", "Segment a built-in synthetic case and measure the result."),
     "serve": Lazy("sofa_cli.serve:app", "Run the engine for Slicer and the browser.", "app"),
     "view": Lazy("sofa_cli.view:app", "Open the browser face.", "app"),
     "prepare": Lazy("sofa_cli.prepare:app", "Check cases and prepare them for training.", "train"),

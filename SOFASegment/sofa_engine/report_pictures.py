@@ -14,13 +14,15 @@ from matplotlib.figure import Figure
 
 from sofa_engine.case import Case
 from sofa_engine.geometry import Geometry
-from sofa_engine.types import SUB_REGIONS, Modality, SubRegion
+from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
 
 #: Outline of each sub-region, on black.
 COLOURS: dict[SubRegion, str] = {SubRegion.NCR: "#e6553f", SubRegion.ED: "#4fb06d", SubRegion.ET: "#f2c14e"}
 _SEQUENCE_COLOURS = {"t1": "#5b7db1", "t1c": "#d98545", "t2": "#7c9f5b", "flair": "#9b6fae"}
 _PLANES = ("axial", "coronal", "sagittal")
 _DPI = 110
+#: Voxels shown around the brain.
+_MARGIN = 4
 
 
 def outlines(case: Case, labels: np.ndarray, modality: Modality) -> str:
@@ -42,6 +44,8 @@ def outlines(case: Case, labels: np.ndarray, modality: Modality) -> str:
     low, high = np.percentile(seen, (1, 99.7)) if seen.size else (0.0, 1.0)
     tumour = labels > 0
     figure = Figure(figsize=(12, 4.3), dpi=_DPI, facecolor="black", layout="constrained")
+    brain = Box.of_mask(image != 0) or Box((0, 0, 0), image.shape)
+    shown = brain.grown((_MARGIN, _MARGIN, _MARGIN), image.shape).slices
     for plane, name in enumerate(_PLANES):
         others = tuple(a for a in range(3) if a != plane)
         counts = tumour.sum(axis=others)
@@ -50,9 +54,11 @@ def outlines(case: Case, labels: np.ndarray, modality: Modality) -> str:
         rows, columns = (case.geometry.spacing[a] for a in others)
         # Axis 0 runs upward: on the other two planes the patient's head is on top.
         origin: Literal["upper", "lower"] = "upper" if plane == 0 else "lower"
-        picture, cut = image.take(at, axis=plane), labels.take(at, axis=plane)
+        window = tuple(at if axis == plane else shown[axis] for axis in range(3))
+        picture, cut = image[window], labels[window]
         axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin=origin, aspect=rows / columns)
-        for sub_region in SUB_REGIONS:
+        # The core last: its border with the rim belongs to both, and the rim has an outer one.
+        for sub_region in (SubRegion.ED, SubRegion.ET, SubRegion.NCR):
             mask = cut == sub_region.label
             if mask.any() and min(mask.shape) > 1:
                 axes.contour(mask.astype(np.float32), levels=[0.5], colors=[COLOURS[sub_region]], linewidths=1.3)
