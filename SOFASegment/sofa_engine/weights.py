@@ -24,7 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sofa_engine.errors import WeightsError
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
 
-_CHUNK = 1 << 20
 _PARTIAL, _RANGE_BEYOND_END = 206, 416
 _MEGABYTE = 1e6
 
@@ -40,6 +39,7 @@ class ManifestEntry(BaseModel):
         arrangement: name of its encoder's arrangement.
         note: what it was trained on and what it is good for, for people.
         url: where it can be downloaded; None if it ships with SOFA or must be brought by the user.
+
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,6 +83,7 @@ class WeightsStore:
 
         Raises:
             WeightsError: the manifest is damaged.
+
         """
         for folder in self._shipped:
             path = folder / "manifest.json"
@@ -102,6 +103,7 @@ class WeightsStore:
 
         Raises:
             WeightsError: it does not know the name.
+
         """
         entries = self.manifest().checkpoints
         for entry in entries:
@@ -115,6 +117,7 @@ class WeightsStore:
 
         Raises:
             WeightsError: the file is not there, or the checkpoint has to be fetched first.
+
         """
         if weights is not None and Path(weights).is_file():
             return Path(weights)
@@ -144,6 +147,7 @@ class WeightsStore:
 
         Raises:
             WeightsError: it is not installed, or it is not what it should be.
+
         """
         entry, path = self.entry(name), self.resolve(name)
         if sha256_of(path) != entry.sha256:
@@ -155,6 +159,7 @@ class WeightsStore:
 
         Raises:
             WeightsError: the file is none of the manifest's checkpoints, or cannot be copied.
+
         """
         if not file.is_file():
             raise WeightsError(f"There is no file {file}; check the path.")
@@ -175,6 +180,7 @@ class WeightsStore:
 
         Raises:
             WeightsError: the manifest does not know the name, or the file cannot be deleted.
+
         """
         entry = self.entry(name)
         files = [self.cache / entry.file, self._part(entry)]
@@ -198,6 +204,7 @@ class WeightsStore:
         Raises:
             WeightsError: there is no address, the download broke off, or what came is not the checkpoint.
             CancelledError: the token was cancelled; what came so far is kept for the next time.
+
         """
         entry = self.entry(name)
         path = self._find(entry)
@@ -252,7 +259,7 @@ def _download(entry: ManifestEntry, part: Path, progress: ProgressCallback | Non
         )
         done = done if continues else 0
         with part.open("ab" if continues else "wb") as stream:
-            for chunk in response.iter_bytes(_CHUNK):
+            for chunk in response.iter_raw():  # as it comes, so that what broke off is kept to the last byte
                 if cancel is not None:
                     cancel.check()
                 stream.write(chunk)
@@ -281,6 +288,7 @@ def default_checkpoint() -> Path:
 
     Raises:
         WeightsError: none is installed.
+
     """
     return WeightsStore().resolve()
 
@@ -290,6 +298,7 @@ def sha256_of(path: Path) -> str:
 
     Raises:
         WeightsError: the file cannot be read.
+
     """
     try:
         with path.open("rb") as stream:
