@@ -23,6 +23,8 @@ _DRAG_MS = 30
 _MOVE_MS = 300
 #: Strokes of Segment Editor that follow each other quickly are taken over together.
 _PAINT_MS = 250
+#: Surfaces take longer than all the rest: they follow once the slices have been drawn.
+_SURFACES_MS = 150
 
 
 class Interaction(slicer.util.VTKObservationMixin):
@@ -48,6 +50,7 @@ class Interaction(slicer.util.VTKObservationMixin):
         segmentation = live.view.segments.segmentation
         for event in (slicer.vtkSegmentation.SourceRepresentationModified, slicer.vtkSegmentation.SegmentRemoved):
             self.addObserver(segmentation, event, self._onSegmentsChanged)
+        self._later("surfaces", _SURFACES_MS, self._updateSurfaces)
 
     def close(self) -> None:
         """Stop listening and drop what was put off."""
@@ -72,8 +75,7 @@ class Interaction(slicer.util.VTKObservationMixin):
         self._jobs.overtake({Kind.REFINE}, subRegion)
         if tuple(boxes) == self._live.facts.boxes[subRegion] and not pending:
             self._live.view.takeBack()
-            self._showBoxes((subRegion,))
-            self.changed.emit(None)
+            self._changedTo(None, (subRegion,))
             return
         self.takeOverEdits()
         session, locked = self._live.session, self._live.state.locked - {subRegion}
@@ -94,9 +96,7 @@ class Interaction(slicer.util.VTKObservationMixin):
             self._live.preview(patch)
 
         def done(facts: Facts) -> None:
-            extent = self._live.settle(patches, facts, steps=1)
-            self._showBoxes((subRegion,))
-            self.changed.emit(extent)
+            self._changedTo(self._live.settle(patches, facts, steps=1), (subRegion,))
 
         self._jobs.submit(Job(Kind.REFINE, work, subRegion, show, done, lambda error: self._undone(error, subRegion)))
 
@@ -112,9 +112,8 @@ class Interaction(slicer.util.VTKObservationMixin):
 
         def done(result: tuple[Patch | None, Facts]) -> None:
             patch, facts = result
-            extent = self._live.settle([] if patch is None else [patch], facts, steps=1 if forward else -1)
-            self._showBoxes(SUB_REGIONS)
-            self.changed.emit(extent)
+            patches = [] if patch is None else [patch]
+            self._changedTo(self._live.settle(patches, facts, steps=1 if forward else -1), SUB_REGIONS)
 
         self._jobs.submit(Job(Kind.HISTORY, work, onDone=done, onFailed=self._fail))
 
@@ -144,6 +143,16 @@ class Interaction(slicer.util.VTKObservationMixin):
         """Do what had to wait for the session."""
         if self._outdated:
             self.takeOverEdits()
+
+    def _changedTo(self, extent: Box | None, subRegions: Sequence[SubRegion]) -> None:
+        """Bring along what follows from new labels: boxes at once, surfaces when there is time."""
+        self._showBoxes(subRegions)
+        self._later("surfaces", _SURFACES_MS, self._updateSurfaces)
+        self.changed.emit(extent)
+
+    def _updateSurfaces(self) -> None:
+        if self._live.boxNodes.dragging is None:
+            self._live.updateSurfaces()
 
     def _onGrabbed(self, _subRegion: SubRegion) -> None:
         self.takeOverEdits()

@@ -22,6 +22,7 @@ class LabelView:
         self.settled = settled
         self._shown = segments.readLabels()
         self._previewed: Box | None = None
+        self._touched: set[SubRegion] = set()
 
     def preview(self, patch: Patch) -> None:
         """Show a patch that the session has not settled yet."""
@@ -67,10 +68,10 @@ class LabelView:
         self.segments.write(extent, labels)
         return Edit(extent, labels.copy(), where.copy())
 
-    def subRegionsIn(self, extent: Box) -> list[SubRegion]:
-        """Return the sub-regions that have voxels in an extent."""
-        present = np.unique(self.settled[extent.slices])
-        return [r for r in SUB_REGIONS if r.label in present]
+    def takeTouched(self) -> frozenset[SubRegion]:
+        """Return the sub-regions whose segments were written since this was last asked."""
+        touched, self._touched = frozenset(self._touched), set()
+        return touched
 
     def _show(self, extent: Box, labels: np.ndarray) -> None:
         """Write into the segments the smallest extent that differs from what they hold."""
@@ -80,10 +81,12 @@ class LabelView:
             return
         old, new = before[differs.slices], labels[differs.slices]
         different = old != new
-        touched = set(np.unique(old[different])) | set(np.unique(new[different]))
+        values = set(np.unique(old[different])) | set(np.unique(new[different]))
+        touched = [r for r in SUB_REGIONS if r.label in values]
+        self._touched.update(touched)
         inVolume = Box(
             tuple(a + b for a, b in zip(extent.lower, differs.lower, strict=True)),
             tuple(a + b for a, b in zip(extent.lower, differs.upper, strict=True)),
         )
-        self.segments.write(inVolume, new, [r for r in SUB_REGIONS if r.label in touched])
+        self.segments.write(inVolume, new, touched)
         before[differs.slices] = new

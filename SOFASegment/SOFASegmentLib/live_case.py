@@ -176,9 +176,11 @@ class LiveCase:
         if patches or facts.boxes != self.facts.boxes:
             self._steps = max(0, self._steps + steps)
         self.facts = facts
-        if extent is not None:
-            self.view.segments.updateSurfaces(self.view.subRegionsIn(extent))
         return extent
+
+    def updateSurfaces(self) -> None:
+        """Bring the surfaces in 3D up to date with what was written since they were last made."""
+        self.view.segments.updateSurfaces(self.view.takeTouched())
 
     def userEdit(self) -> Patch | None:
         """Return what the user painted since the last look, on the session's grid, and count it as settled."""

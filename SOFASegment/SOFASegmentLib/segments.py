@@ -123,11 +123,9 @@ class Segments:
         """Make the 3D surfaces of sub-regions anew, if 3D is shown."""
         if not self.segmentation.ContainsRepresentation(_SURFACE):
             return
-        with slicer.util.NodeModify(self.node):
-            for segmentId in filter(None, map(self.segmentId, subRegions)):
-                slicer.vtkSlicerSegmentationsModuleLogic.CreateRepresentationForOneSegment(
-                    self.segmentation, segmentId, _SURFACE
-                )
+        segmentIds = [segmentId for segmentId in map(self.segmentId, subRegions) if segmentId is not None]
+        if segmentIds:
+            slicer.vtkSlicerSegmentationsModuleLogic.ReconvertAllRepresentations(self.node, segmentIds)
 
     def setSurfacesVisible(self, visible: bool) -> None:
         """Show or hide the segments in 3D."""
