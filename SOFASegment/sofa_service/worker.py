@@ -24,6 +24,8 @@ from sofa_service.errors import ServiceError
 from sofa_service.protocol import Timing
 
 _LOG = logging.getLogger(__name__)
+#: How long quick jobs may keep a long one waiting between two of its batches: a drag fits, a flood of them does not.
+_VISIT_S = 0.25
 
 
 class JobKind(Enum):
@@ -57,6 +59,7 @@ class Job:
         finish: told the answer or the error once, from the worker's thread.
         generation: the client's number of the request.
         sub_region: what a refinement is about.
+        queue_s: waited for its turns; compute_s: what they took.
     """
 
     key: str
@@ -68,7 +71,7 @@ class Job:
     sub_region: SubRegion | None = None
     cancel: CancelToken = field(default_factory=CancelToken)
     superseded: bool = False
-    queued_at: float = field(default_factory=time.perf_counter)
+    waiting_since: float = field(default_factory=time.perf_counter)
     queue_s: float = 0.0
     compute_s: float = 0.0
     _running: Steps | None = None
@@ -136,14 +139,18 @@ class Worker:
         self._thread.join(timeout=10)
 
     def let_others_run(self) -> None:
-        """Take one step of every other session's quick job; called by a long job between two of its batches."""
+        """Work on the quick jobs of other sessions for a short while; called by a long job between two batches."""
         if threading.current_thread() is not self._thread or len(self._active) > 1:
             return
-        with self._condition:
-            busy = {job.key for job in self._active}
-            waiting = [q[0] for key, q in self._queues.items() if key not in busy and not q[0].kind.long]
-        for job in waiting:
-            self._turn(job)
+        busy = {job.key for job in self._active}
+        deadline = time.perf_counter() + _VISIT_S
+        while time.perf_counter() < deadline:
+            with self._condition:
+                waiting = [q[0] for key, q in self._queues.items() if key not in busy and not q[0].kind.long]
+            if not waiting:
+                return
+            for job in waiting:
+                self._turn(job)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
@@ -161,13 +168,13 @@ class Worker:
     def _turn(self, job: Job) -> None:
         self._active.append(job)
         start = time.perf_counter()
+        job.queue_s += start - job.waiting_since
         result: Any = None
         error: SofaError | None = None
         finished = True
         try:
             job.cancel.check()
             if job._running is None:
-                job.queue_s = start - job.queued_at
                 job._running = job.steps(job)
             item = next(job._running)
             finished = False
@@ -184,7 +191,8 @@ class Worker:
             error = ServiceError(f"The engine failed unexpectedly ({type(exc).__name__}); its log says where.")
         finally:
             self._active.remove(job)
-            job.compute_s += time.perf_counter() - start
+            job.waiting_since = time.perf_counter()
+            job.compute_s += job.waiting_since - start
         if finished:
             self._end(job, result, error)
         else:
