@@ -189,11 +189,10 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
 
     def setParameterNode(self, parameterNode: SOFASegmentParameterNode | None) -> None:
-        """Show and observe a parameter node; None shows nothing."""
-        if parameterNode is not None and self._parameterNode is not None:
-            if parameterNode.parameterNode is self._parameterNode.parameterNode:
-                self._updateSections()
-                return
+        """Show and observe a parameter node; None shows nothing.
+
+        A node that is shown already is bound again: a scene that was imported writes into it behind the wrapper.
+        """
         followers = (self.segment, self.subRegions, self.understand, self.export)
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._guiTag)

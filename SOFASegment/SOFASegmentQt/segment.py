@@ -43,6 +43,7 @@ class SegmentSection:
         controller.progressChanged.connect(self._onProgress)
         controller.warned.connect(self.tell)
         controller.failed.connect(self.tell)
+        self._showProgress(controller.phase is Phase.RUNNING)
 
     def unfollow(self) -> None:
         """Stop listening."""

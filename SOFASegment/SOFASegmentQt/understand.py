@@ -43,7 +43,6 @@ class UnderstandSection:
             table.verticalHeader().setDefaultSectionSize(_ROW_PX)
             table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
         ui.uncertainTable.verticalHeader().setVisible(False)
-        ui.attentionTable.setVerticalHeaderLabels([])
         ui.volumesTableView.verticalHeader().setVisible(False)
         ui.volumesTableView.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         ui.volumesTableView.horizontalHeader().setStretchLastSection(True)

@@ -435,6 +435,46 @@ def test_closing_the_scene_of_a_segmented_case_empties_the_panel(segmented):
     assert segmented.ui.segmentButton.text == "Segment"
 
 
+def test_leaving_and_entering_during_a_run_keeps_the_progress(panel):
+    from sofa_engine.session import SegmentationSession
+
+    class Endless(ThresholdPredictor):
+        def encode(self, images, modalities, *, progress=None, cancel=None):
+            while True:
+                cancel.check()
+                time.sleep(0.01)
+
+    panel.useSessions(lambda case, _p, _c: SegmentationSession(case, Endless()))
+    panel.choose(panel.addCase())
+    panel.ui.segmentButton.click()
+    panel.host.exit()
+    panel.host.enter()
+    assert panel.ui.segmentButton.text == "Cancel"
+    assert not panel.ui.progressFrame._native.isHidden()
+    panel.ui.segmentButton.click()
+    panel.wait(lambda: panel.ui.segmentButton.text == "Segment")
+
+
+def test_a_scene_imported_while_the_panel_is_shown_fills_the_selectors(panel, tmp_path):
+    nodes = panel.addCase()
+    panel.choose(nodes)
+    scene = slicer.mrmlScene
+    for node in nodes.values():
+        node.AddDefaultStorageNode()
+        node.GetStorageNode().SetFileName(str(tmp_path / f"{node.GetID()}.nrrd"))
+        assert node.GetStorageNode().WriteData(node)
+    scene.SetRootDirectory(str(tmp_path))
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Commit()
+    scene.Clear(0)
+    assert panel.ui.t1Selector.currentNode() is None
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Import()
+    for name in nodes:
+        assert getattr(panel.ui, f"{name}Selector").currentNode().GetName() == f"Patient_{name}"
+    assert panel.ui.segmentButton.enabled
+
+
 def test_a_scene_that_was_saved_is_gone_on_with(segmented, tmp_path):
     drag(segmented, "ncr", -4)
     segmented.wait(lambda: segmented.controller.canUndo)
