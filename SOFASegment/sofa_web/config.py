@@ -1,0 +1,103 @@
+"""How the gateway and its visitors are started."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from sofa_engine.errors import InputError
+from sofa_service.config import ParentProcess, ServeConfig, is_loopback
+
+#: Environment variable with the JSON of a `VisitorConfig`; not on the command line, which every user can read.
+VISITOR_VARIABLE = "SOFA_VISITOR_CONFIG"
+#: Header by which a visitor's process knows that a request comes from its gateway.
+SECRET_HEADER = "X-SOFA-Visitor"
+DEFAULT_PORT = 8080
+
+
+class ViewConfig(BaseModel):
+    """Options of `sofa view`.
+
+    Attributes:
+        port: 0 takes any free port.
+        token: what lets a browser in; part of the address that is printed.
+        behind_proxy: whether a proxy in front does TLS.
+        prefix: path under which a proxy passes requests on unchanged, such as "/sofa".
+        case: folder that every new visitor sees first.
+        folder: where visitors may open cases from; None lets them reach `case` alone.
+        factory: see `sofa_service.config.ServeConfig`.
+        engine_url: an engine that runs already, instead of one of one's own; with `engine_token`.
+        idle_minutes: visitors who did nothing for so long are ended; 0 never.
+        max_visitors: scenes that may be open at once.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    token: str = Field(default_factory=lambda: secrets.token_urlsafe(24), min_length=16, repr=False)
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    behind_proxy: bool = False
+    prefix: str = ""
+    case: Path | None = None
+    folder: Path | None = None
+    device: str = "auto"
+    weights: Path | None = None
+    factory: str | None = None
+    engine_url: str | None = None
+    engine_token: str = Field(default="", repr=False)
+    idle_minutes: float = Field(default=60.0, ge=0)
+    max_visitors: int = Field(default=8, ge=1)
+
+    @field_validator("prefix")
+    @classmethod
+    def _slashes(cls, prefix: str) -> str:
+        return "/" + prefix.strip("/") if prefix.strip("/") else ""
+
+    @property
+    def scheme(self) -> str:
+        """Return "https" where a certificate is given."""
+        return "https" if self.certfile else "http"
+
+    def check(self) -> None:
+        """Refuse what cannot work or would show patients' images to the network.
+
+        Raises:
+            InputError: no encryption off loopback, half a certificate, or a folder that is not there.
+        """
+        ServeConfig(
+            host=self.host, certfile=self.certfile, keyfile=self.keyfile, behind_proxy=self.behind_proxy
+        ).check()
+        for path in (self.case, self.folder):
+            if path is not None and not path.is_dir():
+                raise InputError(f"{path} is not a folder; check its name.")
+
+    def address(self, port: int) -> str:
+        """Return the address to open in a browser, token included."""
+        host = "localhost" if is_loopback(self.host) else self.host
+        return f"{self.scheme}://{host}:{port}{self.prefix}/?token={self.token}"
+
+
+class VisitorConfig(BaseModel):
+    """Options of one visitor's process.
+
+    Attributes:
+        secret: what every request to the process must carry.
+        scratch: folder of the visitor's own, for uploads and exports; the gateway removes it.
+        ready_file: written when the process listens: its port.
+        engine_file: see `sofa_web.engine_host`.
+        parent: when it ends, so does the visitor.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    secret: str = Field(repr=False)
+    scratch: Path
+    ready_file: Path
+    engine_file: Path
+    parent: ParentProcess
+    case: Path | None = None
+    folder: Path | None = None

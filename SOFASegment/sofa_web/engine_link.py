@@ -1,0 +1,68 @@
+"""A visitor's way to the engine that its gateway keeps."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from sofa_engine.api import Session
+from sofa_engine.case import Case
+from sofa_engine.progress import CancelToken, Progress, ProgressCallback
+from sofa_service.client import EngineClient
+from sofa_service.errors import StartError
+from sofa_web.engine_host import EngineAddress
+
+_POLL_S = 0.1
+_START_S = 180.0
+
+
+class EngineLink:
+    """Opens cases on the engine; `openSession` of `SOFASegmentLib.SegmentController`."""
+
+    def __init__(self, file: Path) -> None:
+        """Remember where the engine's address is written; reach for it when the first case is opened."""
+        self._file = file
+        self._client: EngineClient | None = None
+        self._url = ""
+        self._lock = threading.Lock()
+
+    def open_session(self, case: Case, progress: ProgressCallback, cancel: CancelToken) -> Session:
+        """Wait for the engine and hand the case over; called in the background.
+
+        Raises:
+            StartError: there is no engine, in the engine's own words.
+            CancelledError: the user gave up waiting.
+        """
+        progress(Progress("Starting the engine", 0.0))
+        with self._lock:
+            if self._client is None:
+                address = self._await_engine("", cancel)
+                revive = self._revive if address.local else None
+                self._client = EngineClient(address.url, address.token, revive=revive)
+                self._url = address.url
+        progress(Progress("Handing the case over", 0.0))
+        return self._client.open(case, cancel=cancel)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._client is not None:
+            self._client.close()
+
+    def _revive(self) -> tuple[str, str]:
+        """Wait for the engine that the gateway starts in place of the one that died."""
+        address = self._await_engine(self._url, CancelToken())
+        self._url = address.url
+        return address.url, address.token
+
+    def _await_engine(self, lost: str, cancel: CancelToken) -> EngineAddress:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            cancel.check()
+            address = EngineAddress.read(self._file)
+            if address.error:
+                raise StartError(address.error)
+            if address.url and address.url != lost:
+                return address
+            time.sleep(_POLL_S)
+        raise StartError("The engine did not start in time; try again, or ask whoever runs this server.")

@@ -1,0 +1,1 @@
+"""What the page does: between its state and `SOFASegmentLib`."""

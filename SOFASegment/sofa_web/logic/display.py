@@ -1,0 +1,100 @@
+"""What the views show: sequences, window, segments' looks, layout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trame_slicer.core import VolumeWindowLevel
+
+from SOFASegmentLib.controller import Phase
+from SOFASegmentLib.scene_state import CONFIDENCE, SEGMENTATION
+
+if TYPE_CHECKING:
+    from trame_server import Server
+
+    from sofa_web.views import Views
+    from sofa_web.workspace import Workspace
+
+_STEPS = 500
+
+
+class DisplayLogic:
+    """Follows the page's choices into display nodes and views."""
+
+    def __init__(self, server: Server, workspace: Workspace, views: Views) -> None:
+        self._state = server.state
+        self._workspace = workspace
+        self._views = views
+        self._segmentation: Any = None
+        workspace.opened.connect(self._on_opened)
+        change = server.state.change
+        change("background")(self._on_background)
+        change("foreground", "foreground_opacity")(self._on_foreground)
+        change("window")(self._on_window)
+        change("fill_opacity", "outline")(self._on_looks)
+        change("surfaces")(self._on_surfaces)
+        change("crosshair")(lambda crosshair, **_: views.show_crosshair(crosshair))
+        change("layout")(lambda layout, **_: views.show_layout(layout))
+
+    def fit(self) -> None:
+        """Bring everything into the views."""
+        self._views.fit()
+
+    def _on_opened(self, _notes: tuple[str, ...]) -> None:
+        scene, state = self._workspace.state, self._state
+        self._segmentation = None
+        with state:
+            state.volumes = [{"title": m.title, "value": node.GetID()} for m, node in scene.inputs().items()]
+            state.background = scene.reference().GetID()
+            state.foreground = None
+        self._views.show_background(scene.reference())
+        self._views.show_foreground(None)
+        self._views.centre_crosshair(scene.reference())
+        self._views.fit()
+        self._workspace.controller.phaseChanged.connect(self._on_phase)
+
+    def _on_phase(self, phase: Phase) -> None:
+        if phase is not Phase.READY:
+            return
+        node = self._workspace.state.get(SEGMENTATION)
+        self._workspace.controller.setSurfacesVisible(self._state.surfaces)
+        self._on_looks()
+        if node is not self._segmentation:
+            self._segmentation = node
+            self._views.fit_threed()
+
+    def _on_background(self, background: str | None, **_: object) -> None:
+        node = self._workspace.scene.GetNodeByID(background) if background else None
+        if node is None:
+            return
+        self._views.show_background(node)
+        least, most = VolumeWindowLevel.get_volume_scalar_range(node)
+        low, high = VolumeWindowLevel.get_volume_display_range(node)
+        state = self._state
+        state.window_least, state.window_most = float(least), float(most)
+        state.window_step = (most - least) / _STEPS or 1.0
+        state.window = [max(float(least), float(low)), min(float(most), float(high))]
+
+    def _on_foreground(self, foreground: str | None, foreground_opacity: float, **_: object) -> None:
+        node = self._workspace.scene.GetNodeByID(foreground) if foreground else None
+        if node is None and self._state.confidence_visible:
+            return  # the overlay lies there
+        if node is not None and self._workspace.state.get(CONFIDENCE) is node:
+            return
+        self._views.show_foreground(node)
+        self._views.fade_foreground(foreground_opacity if node is not None else 0.0)
+
+    def _on_window(self, window: list[float], background: str | None, **_: object) -> None:
+        node = self._workspace.scene.GetNodeByID(background) if background else None
+        if node is not None and window[1] > window[0]:
+            VolumeWindowLevel.set_volume_node_display_min_max_range(node, *window)
+
+    def _on_looks(self, **_: object) -> None:
+        node = self._workspace.state.get(SEGMENTATION)
+        if node is not None:
+            display = node.GetDisplayNode()
+            display.SetOpacity2DFill(self._state.fill_opacity)
+            display.SetVisibility2DOutline(self._state.outline)
+
+    def _on_surfaces(self, surfaces: bool, **_: object) -> None:
+        self._workspace.controller.setSurfacesVisible(surfaces)

@@ -1,0 +1,105 @@
+"""The Segment button, its progress, undo and redo, and what the controller has to say."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sofa_engine.progress import Progress
+from SOFASegmentLib.controller import Phase
+
+if TYPE_CHECKING:
+    from trame_server import Server
+
+    from sofa_web.workspace import Workspace
+
+
+class SegmentLogic:
+    """Runs the first pass and shows how far it is."""
+
+    def __init__(self, server: Server, workspace: Workspace) -> None:
+        self._state = server.state
+        self._workspace = workspace
+        workspace.opened.connect(self._follow)
+        self._follow(())
+
+    async def segment_or_cancel(self) -> None:
+        """Do what the button says."""
+        controller = self._workspace.controller
+        if controller.phase is Phase.RUNNING:
+            self._state.stage = "Cancelling"
+            controller.cancel()
+        elif self._state.grid_fits:
+            with self._state:
+                self._state.failure, self._state.notices = "", []
+                self._state.phase, self._state.stage = Phase.RUNNING.value, "Reading the volumes"
+            # The voxels are copied first, on this thread: let the page say so before.
+            await asyncio.sleep(0.05)
+            controller.segment()
+            self._state.phase = controller.phase.value
+
+    def undo(self) -> None:
+        """Take back the last change."""
+        if self._workspace.controller.canUndo:
+            self._workspace.controller.undo()
+
+    def redo(self) -> None:
+        """Repeat what was taken back."""
+        if self._workspace.controller.canRedo:
+            self._workspace.controller.redo()
+
+    def _follow(self, _notes: tuple[str, ...]) -> None:
+        controller = self._workspace.controller
+        controller.phaseChanged.connect(self._on_phase)
+        controller.progressChanged.connect(self._on_progress)
+        controller.historyChanged.connect(self._on_history)
+        controller.failed.connect(self._on_failed)
+        controller.warned.connect(self._on_warned)
+        self._on_phase(controller.phase)
+        self._on_history()
+
+    def _on_phase(self, phase: Phase) -> None:
+        state, controller = self._state, self._workspace.controller
+        state.phase = phase.value
+        state.stage = "Starting" if phase is Phase.RUNNING else ""
+        state.fraction = 0.0
+        model = controller.model
+        state.model = "" if model is None else f"{model.name} on {model.device}"
+        if model is not None and not model.trained:
+            state.notices = ["This model is not trained: its answers mean nothing."]
+        if phase is Phase.READY:
+            self._show_tumour()
+
+    def _show_tumour(self) -> None:
+        """Turn the views to the middle of what was found."""
+        live = self._workspace.controller.live
+        boxes = [box for found in live.facts.boxes.values() for box in found]
+        if boxes:
+            largest = max(boxes, key=lambda box: box.shape[0] * box.shape[1] * box.shape[2])
+            self._workspace.controller.jumpToSlice((largest.lower[0] + largest.upper[0]) // 2)
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._state.stage = _stage_text(progress)
+        self._state.fraction = round(100 * progress.fraction, 1)
+        self._state.working = progress.fraction < 1
+
+    def _on_history(self) -> None:
+        controller = self._workspace.controller
+        self._state.can_undo = controller.canUndo
+        self._state.can_redo = controller.canRedo
+        self._state.working = False
+
+    def _on_failed(self, sentence: str) -> None:
+        self._state.failure = sentence
+        self._state.working = False
+
+    def _on_warned(self, sentence: str) -> None:
+        if sentence not in self._state.notices:
+            self._state.notices = [*self._state.notices, sentence]
+
+
+def _stage_text(progress: Progress) -> str:
+    if progress.remaining_s is None:
+        return progress.stage
+    seconds = max(1, round(progress.remaining_s))
+    return f"{progress.stage} · about {f'{seconds} s' if seconds < 60 else f'{round(seconds / 60)} min'} left"

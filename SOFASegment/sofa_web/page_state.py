@@ -1,0 +1,84 @@
+"""What the page shows, by name: the only words that logic and ui share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sofa_engine.types import SUB_REGIONS
+from SOFASegmentLib.appearance import COLOURS
+
+#: Colours of the four sequences in the attention chart, told apart on dark and on light ground.
+SEQUENCE_COLOURS = {"T1": "#6f8fd1", "T1c": "#d9822b", "T2": "#3fa796", "FLAIR": "#a86bb3"}
+
+
+def colour_of(sub_region: Any) -> str:
+    """Return a sub-region's colour as CSS."""
+    return "#" + "".join(f"{round(255 * part):02x}" for part in COLOURS[sub_region])
+
+
+def defaults() -> dict[str, Any]:
+    """Return every name of the page's state with its first value."""
+    return {
+        "trame__title": "SOFA",
+        "trame__favicon": None,
+        "theme": "dark",
+        "drawer_open": True,
+        "keys_open": False,
+        # What is wrong, and what is good to know; sentences.
+        "failure": "",
+        "notices": [],
+        # The case.
+        "case_name": "",
+        "case_notes": [],
+        "grid_sentence": "",
+        "grid_fits": False,
+        "opening": False,
+        "browse_open": False,
+        "browse_allowed": False,
+        "browse_path": "",
+        "browse_folders": [],
+        "browse_volumes": 0,
+        "browse_failure": "",
+        # The run.
+        "phase": "idle",
+        "stage": "",
+        "fraction": 0.0,
+        "working": False,
+        "can_undo": False,
+        "can_redo": False,
+        "model": "",
+        # The sub-regions and what follows from them.
+        "regions": [
+            {
+                "key": region.value,
+                "title": region.title,
+                "colour": colour_of(region),
+                "ml": "–",
+                "locked": False,
+                "boxes": 0,
+            }
+            for region in SUB_REGIONS
+        ],
+        "totals": [],
+        "boxes_visible": True,
+        "confidence_visible": False,
+        "uncertain": [],
+        "attention": [],
+        "sequence_colours": SEQUENCE_COLOURS,
+        # The views.
+        "layout": "four",
+        "volumes": [],
+        "background": None,
+        "foreground": None,
+        "foreground_opacity": 0.5,
+        "window": [0.0, 1.0],
+        "window_least": 0.0,
+        "window_most": 1.0,
+        "window_step": 0.01,
+        "fill_opacity": 0.35,
+        "outline": True,
+        "surfaces": True,
+        "crosshair": True,
+        # Export.
+        "scheme": "2020",
+    }

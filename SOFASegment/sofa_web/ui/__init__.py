@@ -1,0 +1,1 @@
+"""What the page looks like: Vuetify widgets over the names of `page_state`."""

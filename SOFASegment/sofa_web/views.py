@@ -1,0 +1,143 @@
+"""The four views: what they are, how they are laid out, and what lies in their layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import slicer
+from trame_slicer.core import LayoutManager, SlicerApp
+from trame_slicer.rca_view import register_rca_factories
+from trame_slicer.views import Layout, LayoutDirection, ViewLayoutDefinition
+
+from sofa_web.ui.view_overlay import slice_overlay, threed_overlay
+
+if TYPE_CHECKING:
+    from trame_server import Server
+
+_FPS = 30.0
+_FPS_ASIDE = 15.0
+#: JPEG quality while something moves; a still picture follows at quality 90.
+_MOVING_QUALITY = 75
+
+LAYOUTS = {"four": "Four views", "axial": "Axial", "coronal": "Coronal", "sagittal": "Sagittal", "threed": "3D"}
+
+
+class Views:
+    """Axial, coronal, sagittal and 3D view of one scene."""
+
+    def __init__(self, server: Server, app: SlicerApp) -> None:
+        """Make the views; nothing is drawn before a browser says how large they are."""
+        self._app = app
+        register_rca_factories(
+            app.view_manager,
+            server,
+            slice_view_ui_f=slice_overlay,
+            three_d_view_ui_f=threed_overlay,
+            target_fps=_FPS,
+            blur_fps=_FPS_ASIDE,
+            interactive_quality=_MOVING_QUALITY,
+        )
+        self.layout = LayoutManager(app.scene, app.view_manager, server)
+        self.layout.register_layout_dict(_layouts())
+        self.layout.set_layout("four")
+        self._fits = [_Fit(view) for view in app.view_manager.get_slice_views()]
+        self.show_crosshair(True)
+
+    def show_layout(self, name: str) -> None:
+        """Show one of `LAYOUTS`."""
+        self.layout.set_layout(name)
+
+    def show_background(self, node: Any) -> None:
+        """Lay a volume under everything else."""
+        for view in self._app.view_manager.get_slice_views():
+            view.set_background_volume_id(node.GetID() if node is not None else None)
+
+    def show_foreground(self, node: Any) -> None:
+        """Lay a volume over the background."""
+        for view in self._app.view_manager.get_slice_views():
+            view.set_foreground_volume_id(node.GetID() if node is not None else None)
+
+    def fade_foreground(self, opacity: float) -> None:
+        """Let the foreground shine through (0) or cover (1)."""
+        for view in self._app.view_manager.get_slice_views():
+            view.set_foreground_opacity(opacity)
+
+    def fit(self) -> None:
+        """Bring the whole head into every view."""
+        for fit in self._fits:
+            fit.fit()
+        self.fit_threed()
+
+    def fit_threed(self) -> None:
+        """Bring surfaces and boxes into the 3D view."""
+        for view in self._app.view_manager.get_threed_views():
+            view.fit_view_to_content()
+            view.schedule_render()
+
+    def show_crosshair(self, visible: bool) -> None:
+        """Show the crosshair that follows the mouse while Shift is held, the other views with it."""
+        node = self._app.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        node.SetCrosshairBehavior(slicer.vtkMRMLCrosshairNode.OffsetJumpSlice)
+        node.SetCrosshairMode(
+            slicer.vtkMRMLCrosshairNode.ShowBasic if visible else slicer.vtkMRMLCrosshairNode.NoCrosshair
+        )
+
+    def centre_crosshair(self, node: Any) -> None:
+        """Put the crosshair into the middle of a volume."""
+        bounds = [0.0] * 6
+        node.GetRASBounds(bounds)
+        middle = [(bounds[axis] + bounds[axis + 1]) / 2 for axis in (0, 2, 4)]
+        self._app.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCrosshairRAS(middle)
+
+    def redraw(self) -> None:
+        """Draw all views, for a browser that has just come."""
+        for view in self._app.view_manager.get_views():
+            view.schedule_render()
+
+
+class _Fit:
+    """Keeps a slice view fitted to its volume while the window changes, until the user zooms or pans."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+        self._fitted: tuple[float, ...] = ()
+        self._follow = False
+        # trame-slicer's own observer resizes the slice in between, with priority 0.
+        view.interactor().AddObserver("WindowResizeEvent", self._before_resize, 1.0)
+        view.interactor().AddObserver("WindowResizeEvent", self._after_resize, -1.0)
+
+    def fit(self) -> None:
+        """Fit now."""
+        self._view.fit_view_to_content()
+        self._fitted = self._now()
+        self._view.schedule_render()
+
+    def _now(self) -> tuple[float, ...]:
+        node = self._view.get_view_node()
+        return (*node.GetFieldOfView()[:2], *node.GetXYZOrigin()[:2])
+
+    def _before_resize(self, *_: object) -> None:
+        self._follow = bool(self._fitted) and self._now() == self._fitted
+
+    def _after_resize(self, *_: object) -> None:
+        if self._follow:
+            offset = self._view.get_slice_value()
+            self.fit()
+            self._view.set_slice_value(offset)
+
+
+def _layouts() -> dict[str, Layout]:
+    axial = ViewLayoutDefinition.slice_view("Axial", color="#F34A33")
+    coronal = ViewLayoutDefinition.slice_view("Coronal", color="#6DAD4A")
+    sagittal = ViewLayoutDefinition.slice_view("Sagittal", color="#EFD64D")
+    threed = ViewLayoutDefinition.threed_view(name="ThreeD", background_color=("#14171a", "#2a2f34"))
+    column = LayoutDirection.Vertical
+    return {
+        "four": Layout(
+            LayoutDirection.Horizontal, [Layout(column, [axial, coronal]), Layout(column, [threed, sagittal])]
+        ),
+        "axial": Layout(column, [axial]),
+        "coronal": Layout(column, [coronal]),
+        "sagittal": Layout(column, [sagittal]),
+        "threed": Layout(column, [threed]),
+    }
