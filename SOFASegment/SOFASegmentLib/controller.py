@@ -13,13 +13,14 @@ from sofa_engine.api import ModelInfo
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
 from sofa_engine.types import SUB_REGIONS, Box, SubRegion
-from SOFASegmentLib import overlays, slices
+from SOFASegmentLib import slices
 from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry, worldGeometry
-from SOFASegmentLib.insights import Insights, showInsights
+from SOFASegmentLib.insights import Insights
 from SOFASegmentLib.interaction import Interaction, lesionBoxes
 from SOFASegmentLib.jobs import Job, JobQueue, Kind, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
+from SOFASegmentLib.review import Review
 from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
 from SOFASegmentLib.scheduler import Scheduler
 from SOFASegmentLib.segments import Segments
@@ -59,16 +60,15 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self.state = state
         self.phase = Phase.IDLE
         self.progress: Progress | None = None
-        self.insights: Insights | None = None
         self._scheduler = scheduler
         self._openSession = openSession
         self._jobs = JobQueue(scheduler, self._onIdle)
         self._live: LiveCase | None = None
         self._interaction: Interaction | None = None
         self._images: tuple[Any, ...] = ()
-        self._uncertain = -1
-        self._insightsFresh = True
-        self._wantsConfidence = overlays.overlayShown(state)
+        self._review = Review(state, self._jobs)
+        self._review.insightsChanged.connect(self.insightsChanged.emit)
+        self._review.failed.connect(self.failed.emit)
         self.addObserver(state.scene, slicer.vtkMRMLScene.StartCloseEvent, self._onSceneClosing)
         self.addObserver(state.scene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
 
@@ -81,6 +81,11 @@ class SegmentController(slicer.util.VTKObservationMixin):
     def canRedo(self) -> bool:
         """Whether `redo` would change something."""
         return self._live is not None and self._live.canRedo
+
+    @property
+    def insights(self) -> Insights | None:
+        """Volumes, attention and uncertain slices of the result; None until they have been asked for."""
+        return self._review.insights
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -182,29 +187,19 @@ class SegmentController(slicer.util.VTKObservationMixin):
 
     def nextUncertainSlice(self, step: int = 1) -> None:
         """Turn the views to the next slice worth a look, or with -1 to the one before."""
-        found = () if self.insights is None else self.insights.uncertainSlices
-        if found:
-            first = self._uncertain < 0
-            self._uncertain = (0 if first and step > 0 else self._uncertain + step) % len(found)
-            self.jumpToSlice(found[self._uncertain].slice_index)
+        self._review.nextUncertainSlice(step)
 
     def jumpToSlice(self, index: int) -> None:
         """Turn all slice views to a slice of the session's grid (axis 0), centred on the tumour."""
-        if self._live is not None:
-            around = Box.enclosing(box for boxes in self._live.facts.boxes.values() for box in boxes)
-            slices.jumpToSlice(self._live.volumeNode, self._live.grids.working, index, around)
+        self._review.jumpToSlice(index)
+
+    def confidenceVisible(self) -> bool:
+        """Whether the confidence is to lie over the slice views."""
+        return self._review.wantsConfidence
 
     def setConfidenceVisible(self, visible: bool) -> None:
         """Lay the confidence over the slice views, or take it away."""
-        self._wantsConfidence = visible
-        if not visible:
-            overlays.setForeground(self.state, None)
-        elif self._live is not None:
-            self._submitConfidence(self._live)
-
-    def confidenceVisible(self) -> bool:
-        """Whether the confidence lies over a slice view."""
-        return self._wantsConfidence
+        self._review.setConfidenceVisible(visible)
 
     def close(self) -> None:
         """Let go of scene and session; nodes stay. The controller cannot be used afterwards."""
@@ -255,6 +250,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
             self._scheduler.runInBackground(previous.session.close)
         self._live = LiveCase(self.state, opened, keepScene=keepScene)
         self._images = images
+        self._review.follow(self._live)
         self._interaction = Interaction(self._live, self._jobs, self._scheduler)
         self._interaction.changed.connect(self._onChanged)
         self._interaction.failed.connect(self.failed.emit)
@@ -272,53 +268,13 @@ class SegmentController(slicer.util.VTKObservationMixin):
     def _onChanged(self, extent: Box | None) -> None:
         if extent is not None:
             self.labelsChanged.emit(extent)
-            self._insightsFresh = False
+            self._review.outdate()
         self.historyChanged.emit()
 
     def _onIdle(self) -> None:
-        """Refresh what follows from a change when nothing more urgent is left to do."""
         if self._interaction is not None:
             self._interaction.onIdle()
-        live = self._live
-        if live is None or self._insightsFresh or self._jobs.has(set(Kind)) or live.boxNodes.dragging is not None:
-            return
-        self._jobs.submit(
-            Job(
-                Kind.INSIGHTS,
-                lambda _cancel, _emit: Insights.of(live.session),
-                onDone=self._onInsights,
-                onFailed=self._onNoInsights,
-            )
-        )
-        if self._wantsConfidence:
-            self._submitConfidence(live)
-
-    def _onInsights(self, insights: Insights) -> None:
-        self.insights = insights
-        self._insightsFresh = True
-        self._uncertain = -1
-        showInsights(self.state, insights)
-        self.insightsChanged.emit(insights)
-
-    def _onNoInsights(self, error: SofaError) -> None:
-        # What was cancelled is asked again when there is time; what failed would fail again.
-        self._insightsFresh = not wasCancelled(error)
-        self._fail(error)
-
-    def _submitConfidence(self, live: LiveCase) -> None:
-        self._jobs.submit(
-            Job(
-                Kind.INSIGHTS,
-                lambda _cancel, _emit: live.session.confidence(),
-                onDone=lambda values: self._onConfidence(live, values),
-                onFailed=self._fail,
-            )
-        )
-
-    def _onConfidence(self, live: LiveCase, values: Any) -> None:
-        node = overlays.showConfidence(live, values)
-        if self._wantsConfidence:
-            overlays.setForeground(self.state, node)
+        self._review.refresh()
 
     def _refine(self, subRegion: SubRegion, boxes: Callable[[LiveCase], tuple[Box, ...]]) -> None:
         if self._live is None or self._interaction is None:
@@ -387,7 +343,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._letGo()
         if self._live is not None:
             self._scheduler.runInBackground(self._live.session.close)
-        self._live, self.insights, self._images = None, None, ()
-        self._insightsFresh = True
+        self._live, self._images = None, ()
+        self._review.follow(None)
         if self.phase is not Phase.IDLE:
             self._setPhase(Phase.IDLE)
