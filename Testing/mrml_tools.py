@@ -77,10 +77,16 @@ def readVolume(scene: Any, path: Path, part: Any = ...) -> Any:
 class Bench:
     """A scene, a controller, and a scheduler that runs when the test says so."""
 
-    def __init__(self, scene: Any, nodes: dict[Modality, Any], makePredictor: Callable[[Case], Any]) -> None:
+    def __init__(
+        self,
+        scene: Any,
+        nodes: dict[Modality, Any],
+        makePredictor: Callable[[Case], Any],
+        scheduler: Any = None,
+    ) -> None:
         self.scene = scene
         self.nodes = nodes
-        self.scheduler = ManualScheduler()
+        self.scheduler = ManualScheduler() if scheduler is None else scheduler
         self.state = SceneState.fromScene(scene)
         self.state.setInputs(nodes)
         self.sessions: list[Session] = []

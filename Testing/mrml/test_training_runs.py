@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import SimpleITK as sitk
 import slicer
+
+from sofa_engine.itk_images import geometry_of
 from sofa_engine.types import SubRegion
 from SOFASegmentLib import ManualScheduler
+from SOFASegmentLib.segments import Segments
+from SOFATrainingLib import state as roles
+from SOFATrainingLib.controller import Phase, TrainingController
+from SOFATrainingLib.follow import LogFollower
+from SOFATrainingLib.state import Part, TrainingState
 from training_tools import CONFIGURATION, writeCase, writeConfiguration, writeDataset, writeStart
-
-SOFATrainingLib = pytest.importorskip("SOFATrainingLib")
-
-from SOFATrainingLib import state as roles  # noqa: E402
-from SOFATrainingLib.controller import Phase, TrainingController  # noqa: E402
-from SOFATrainingLib.follow import LogFollower  # noqa: E402
-from SOFATrainingLib.state import Part, TrainingState  # noqa: E402
 
 
 class Trainer:
@@ -111,18 +113,13 @@ def test_the_preview_lies_where_the_patient_lies(trainer: Trainer):
     trainer.train()
     preview, volume = trainer.controller.preview, trainer.state.get(roles.PREVIEW_VOLUME)
     assert preview.case in {"Patient_0", "Patient_1"}
-    from sofa_engine.geometry import Geometry
-    from SOFASegmentLib.segments import Segments
-    from sofa_engine.reading import read_volume
-
     file = trainer.state.dataset / preview.case / f"{preview.case}_seg.nii.gz"
-    whole = read_volume(file)
+    whole = sitk.ReadImage(str(file))
     truth = trainer.state.get(roles.PREVIEW_TRUTH)
     shown = Segments(truth, preview.geometry).readLabels()
-    assert isinstance(preview.geometry, Geometry) and shown.any()
     place = preview.geometry.index_to_ras(np.argwhere(shown == SubRegion.NCR.label).mean(axis=0))
-    index = np.rint(whole.geometry.ras_to_index(place)).astype(int)
-    assert whole.array[tuple(index)] == SubRegion.NCR.label
+    index = np.rint(geometry_of(whole).ras_to_index(place)).astype(int)
+    assert sitk.GetArrayFromImage(whole)[tuple(index)] == SubRegion.NCR.label
     assert volume.GetImageData().GetDimensions()[2] == 1
     assert not truth.GetDisplayNode().GetVisibility2DFill()
     assert trainer.state.get(roles.PREVIEW_FOUND).GetDisplayNode().GetVisibility2DFill()
@@ -254,8 +251,6 @@ def test_a_case_that_was_corrected_since_is_prepared_again(trainer: Trainer):
     before = file.stat().st_mtime_ns
     truth = trainer.state.dataset / "Patient_0" / "Patient_0_seg.nii.gz"
     later = time.time() + 5
-    import os
-
     os.utime(truth, (later, later))
     trainer.controller.start()
     trainer.wait(lambda: not trainer.controller.busy)
@@ -268,11 +263,16 @@ def test_a_case_that_was_corrected_since_is_prepared_again(trainer: Trainer):
         (lambda s: setattr(s, "dataset", None), "Choose the folder with the cases to train on."),
         (lambda s: setattr(s, "dataset", s.dataset.with_name("gone")), "There is no folder"),
         (lambda s: setattr(s, "startWeights", s.dataset / "gone.safetensors"), "There is no checkpoint"),
-        (lambda s: setattr(s, "startWeights", s.configuration.rename(s.configuration.with_suffix(".safetensors"))), "is no checkpoint of SOFA"),
+        (
+            lambda s: setattr(s, "startWeights", s.configuration.rename(s.configuration.with_suffix(".safetensors"))),
+            "is no checkpoint of SOFA",
+        ),
         (lambda s: s.configuration.write_text("[run]\nepoch = 3\n"), "run.epoch is not a known key"),
     ],
 )
-def test_wrong_choices_are_refused_with_one_sentence_before_anything_starts(trainer: Trainer, change: Any, sentence: str):
+def test_wrong_choices_are_refused_with_one_sentence_before_anything_starts(
+    trainer: Trainer, change: Any, sentence: str
+):
     trainer.choose()
     change(trainer.state)
     trainer.controller.start()
