@@ -36,7 +36,7 @@ def train(
             raise InputError("A resumed run keeps its configuration; leave --set out, or start a new run.")
         chosen = resume_config(out)
     else:
-        chosen = load_config(config, _overrides(settings or []))
+        chosen = load_config(config, read_settings(settings or []))
     if show:
         typer.echo(dump_config(chosen))
         return
@@ -51,7 +51,7 @@ def train(
     typer.echo(f"Run {outcome.reason} after {outcome.epochs} epochs{best}: {outcome.checkpoint}")
 
 
-def _overrides(settings: list[str]) -> dict[str, Any]:
+def read_settings(settings: list[str]) -> dict[str, Any]:
     """Read KEY=VALUE pairs; a value is TOML, and text where it is none."""
     from sofa_engine.errors import InputError
 

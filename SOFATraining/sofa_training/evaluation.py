@@ -11,6 +11,7 @@ from sofa_engine.api import ModelInfo
 from sofa_engine.options import SessionOptions
 from sofa_engine.predictor import Predictor
 from sofa_engine.session import SegmentationSession
+from sofa_engine.types import MODALITIES, Modality
 from sofa_training.cases import TrainingCase
 from sofa_training.edits import EditCurve, correct_until
 from sofa_training.metrics import RegionScore, score_labels, score_region
@@ -69,6 +70,7 @@ class EvaluationOptions:
         edits: how many corrections to simulate per case; 0 leaves the curve out.
         reliability: whether to measure calibration.
         pictures: whether to keep a slice of every result.
+        sequences: what the model is given of each case; the others count as missing.
     """
 
     protocols: tuple[Protocol, ...] = (Protocol.AUTO,)
@@ -76,6 +78,7 @@ class EvaluationOptions:
     edits: int = 0
     reliability: bool = False
     pictures: bool = True
+    sequences: tuple[Modality, ...] = MODALITIES
 
 
 def evaluate(
@@ -103,7 +106,7 @@ def evaluate(
     reliability: list[Reliability] = []
     pictures: dict[tuple[str, Protocol], Picture] = {}
     for files in cases:
-        working = open_working_case(files)
+        working = open_working_case(files).with_sequences(options.sequences)
         session = SegmentationSession(working.case, predictor, session_options)
         session.first_pass()
         if options.reliability:

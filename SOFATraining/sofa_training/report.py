@@ -83,22 +83,21 @@ def compare_with(results: Sequence[CaseResult], other: Path) -> tuple[Comparison
     """Test each protocol's and region's Dice (where present) against another evaluation, case by case.
 
     Raises:
-        InputError: `other` has no table of cases, or no case in common under the same protocol.
+        InputError: `other` is no evaluation, or has no case in common under the same protocol.
     """
-    if not (other / CASES).is_file():
-        raise InputError(f"{other} holds no evaluation: it has no {CASES}.")
     theirs = {
-        (row["case"], row["protocol"], row["region"]): float(row["dice_present"] or "nan")
-        for row in read_case_table(other / CASES)
+        (result.case, result.protocol, score.region): score.dice
+        for result in read_case_table(other / CASES)
+        for score in result.scores
     }
     pairs: dict[str, tuple[list[float], list[float]]] = {}
     for result in results:
         for score in result.scores:
-            key = (result.case, result.protocol.value, score.region)
-            if key in theirs:
+            key = (result.case, result.protocol, score.region)
+            if key in theirs and score.present:
                 first, second = pairs.setdefault(f"{result.protocol.value} {score.region}", ([], []))
                 first.append(theirs[key])
-                second.append(score.dice if score.present else float("nan"))
+                second.append(score.dice)
     if not pairs:
         raise InputError(f"{other} has no case in common with this evaluation under the same protocol.")
     return compare(pairs)

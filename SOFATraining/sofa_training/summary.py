@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sofa_engine.errors import InputError
 from sofa_training.evaluation import CaseResult
+from sofa_training.metrics import RegionScore
 from sofa_training.protocols import Protocol
 from sofa_training.regions import REGIONS
 
@@ -118,10 +120,30 @@ def write_case_table(results: Sequence[CaseResult], path: Path) -> None:
     part.replace(path)
 
 
-def read_case_table(path: Path) -> list[dict[str, str]]:
-    """Read back what `write_case_table` wrote."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def read_case_table(path: Path) -> tuple[CaseResult, ...]:
+    """Read back what `write_case_table` wrote; of the controls only Dice, and no HD95 where none was measured.
+
+    Raises:
+        InputError: the file is missing or is no such table.
+    """
+    scores: dict[tuple[str, Protocol], list[tuple[RegionScore, RegionScore]]] = {}
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                volume, truth = float(row["volume_ml"]), float(row["truth_ml"])
+                score = RegionScore(
+                    *(row["region"], float(row["dice"]), float(row["iou"]), float(row["hd95_mm"] or "nan")),
+                    *(volume, truth),
+                )
+                nan = float("nan")
+                control = RegionScore(row["region"], float(row["control_dice"]), nan, nan, nan, truth)
+                scores.setdefault((row["case"], Protocol(row["protocol"])), []).append((score, control))
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is not the table of an evaluation.") from error
+    return tuple(
+        CaseResult(case, protocol, *(tuple(part) for part in zip(*pairs, strict=True)))  # type: ignore[arg-type]
+        for (case, protocol), pairs in scores.items()
+    )
 
 
 def write_summary(rows: Sequence[RegionSummary], path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sofa_engine.case import Case
-from sofa_engine.types import SUB_REGIONS
+from sofa_engine.errors import InputError
+from sofa_engine.types import SUB_REGIONS, Modality
 from sofa_engine.working_grid import WorkingGrid, labels_to_reference, to_working
 from sofa_training.cases import TrainingCase
 from sofa_training.reading import open_training_case
@@ -28,6 +30,17 @@ class WorkingCase:
     truth: np.ndarray
     reference_truth: np.ndarray
     grid: WorkingGrid
+
+    def with_sequences(self, sequences: Collection[Modality]) -> WorkingCase:
+        """Return the case with these sequences only.
+
+        Raises:
+            InputError: it has none of them.
+        """
+        images = {m: image for m, image in self.case.images.items() if m in sequences}
+        if not images:
+            raise InputError(f"{self.case.name} has none of the sequences that the model is to be given.")
+        return replace(self, case=replace(self.case, images=images))
 
     def to_reference(self, labels: np.ndarray) -> np.ndarray:
         """Return labels of the working grid on the patient's own."""

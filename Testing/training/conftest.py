@@ -7,66 +7,39 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 from sofa_training.cases import find_cases
 from sofa_training.config import TrainingConfig, build_config
 from sofa_training.folds import make_folds, write_folds
+from sofa_training.phantoms import IJK_TO_RAS, phantom_image, phantom_labels, save_volume, write_phantom
 from sofa_training.prepare import prepare_cases
 
-#: BraTS's own orientation: axes point left, posterior, superior.
-AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
-SHAPE = (14, 56, 48)
-
-
 class SmallPatients:
-    """Writes patients of a few thousand voxels: an ellipsoid of a brain with nested balls of a tumour."""
-
-    sequences = ("t1", "t1ce", "t2", "flair")
-    #: Brightness of brain, oedema, necrosis and enhancing tumour in each sequence.
-    tissue = {"t1": (400, 320, 200, 300), "t1ce": (380, 300, 150, 800), "t2": (300, 600, 700, 500), "flair": (280, 700, 350, 600)}
+    """Writes phantoms, whole or spoilt."""
 
     def labels(self, seed: int) -> np.ndarray:
         """Truth (D, H, W) of one patient."""
-        rng = np.random.default_rng(seed)
-        centre = np.array([7, 26, 22]) + rng.integers(-3, 4, 3)
-        grid = np.indices(SHAPE)
-        distance = np.sqrt(sum(((g - c) / s) ** 2 for g, c, s in zip(grid, centre, (0.5, 1, 1), strict=True)))
-        labels = np.zeros(SHAPE, np.uint8)
-        labels[distance < 11] = 2
-        labels[distance < 7.5] = 4
-        labels[distance < 4.5] = 1
-        return labels
+        return phantom_labels(seed)
 
     def image(self, sequence: str, labels: np.ndarray, seed: int) -> np.ndarray:
         """Intensities (D, H, W) of one sequence, zero outside the brain."""
-        rng = np.random.default_rng([seed, *sequence.encode()])
-        brain, ed, ncr, et = self.tissue[sequence]
-        grid = np.indices(SHAPE)
-        inside = sum(((g - (n - 1) / 2) / (n / 2 - 1)) ** 2 for g, n in zip(grid, SHAPE, strict=True)) < 1
-        values = np.where(labels == 2, ed, np.where(labels == 1, ncr, np.where(labels == 4, et, brain))).astype(float)
-        values += rng.normal(0, 15, SHAPE)
-        return np.where(inside | (labels > 0), np.maximum(values, 1), 0).astype(np.float32)
+        return phantom_image(sequence, labels, seed)
 
-    def save(self, path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    def save(self, path: Path, array: np.ndarray, ijk_to_ras: np.ndarray = IJK_TO_RAS) -> Path:
         """Write (D, H, W) as NIfTI."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(array.T, affine), path)
-        return path
+        return save_volume(path, array, ijk_to_ras)
 
     def brats(self, root: Path, name: str, seed: int, names: dict[str, str] | None = None, truth: bool = True) -> Path:
-        """Write one patient in BraTS's layout; `names` renames the sequences' files."""
-        labels = self.labels(seed)
-        for sequence in self.sequences:
-            suffix = (names or {}).get(sequence, sequence)
-            separator = "-" if names else "_"
-            self.save(root / name / f"{name}{separator}{suffix}.nii.gz", self.image(sequence, labels, seed))
-        if truth:
-            separator = "-" if names else "_"
-            self.save(root / name / f"{name}{separator}seg.nii.gz", labels)
-        return root / name
+        """Write one patient in BraTS's layout; `names` renames the sequences' files as from 2023 on."""
+        folder = write_phantom(root, name, seed)
+        for path in list(folder.iterdir()) if names else ():
+            suffix = path.name.removeprefix(f"{name}_").removesuffix(".nii.gz")
+            path.rename(folder / f"{name}-{names.get(suffix, suffix)}.nii.gz")
+        if not truth:
+            (folder / f"{name}_seg.nii.gz").unlink()
+        return folder
 
 
 @pytest.fixture(scope="session")
