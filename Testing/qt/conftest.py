@@ -14,7 +14,8 @@ pytest.importorskip("PySide6", reason="the Qt tests need PySide6")
 pytest.importorskip("slicer", reason="the Qt tests need slicer-core for real MRML")
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "service")]
 
-from PySide6 import QtWidgets  # noqa: E402
+from panel_tools import Panel  # noqa: E402
+from PySide6 import QtCore, QtWidgets  # noqa: E402
 from standin.slicer_app import SlicerStandIn  # noqa: E402
 
 
@@ -30,3 +31,18 @@ def slicer_stand_in(application: QtWidgets.QApplication) -> Iterator[SlicerStand
     stand_in = SlicerStandIn(application)
     yield stand_in
     stand_in.close()
+
+
+@pytest.fixture
+def panel(slicer_stand_in: SlicerStandIn) -> Panel:
+    """The module's panel, shown, with an empty scene and nothing remembered."""
+    QtCore.QSettings().clear()
+    return Panel(slicer_stand_in)
+
+
+@pytest.fixture
+def segmented(panel: Panel) -> Panel:
+    """The panel after the first pass on the synthetic patient."""
+    panel.choose(panel.addCase())
+    panel.segment()
+    return panel

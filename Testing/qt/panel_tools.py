@@ -16,6 +16,18 @@ ROOT = Path(__file__).resolve().parents[2]
 SUB_REGIONS = ("ncr", "ed", "et")
 
 
+class EndlessPredictor(ThresholdPredictor):
+    """Encodes until it is cancelled, saying meanwhile that it is half way."""
+
+    def encode(self, images, modalities, *, progress=None, cancel=None):
+        from sofa_engine.progress import Progress
+
+        while True:
+            cancel.check()
+            progress(Progress("Encoding slices", 0.55, 12.0))
+            time.sleep(0.01)
+
+
 class Panel:
     """The module's panel and a user in front of it."""
 
@@ -44,6 +56,12 @@ class Panel:
 
         return SegmentationSession(case, ThresholdPredictor())
 
+    @staticmethod
+    def endless(case: Any, _progress: Any, _cancel: Any) -> Any:
+        from sofa_engine.session import SegmentationSession
+
+        return SegmentationSession(case, EndlessPredictor())
+
     def useSessions(self, openSession: Callable[..., Any]) -> None:
         """Compute in this process instead of an engine process."""
         self.openSession = openSession
@@ -64,7 +82,7 @@ class Panel:
         for name, node in nodes.items():
             getattr(self.ui, f"{name}Selector").setCurrentNode(node)
 
-    def wait(self, until: Callable[[], object], seconds: float = 15) -> None:
+    def wait(self, until: Callable[[], object], seconds: float = 90) -> None:
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end, f"nothing happened; the panel says: {self.said!r}"

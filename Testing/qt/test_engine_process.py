@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +18,15 @@ _TESTING = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def panel(slicer_stand_in, monkeypatch):
-    from PySide6 import QtCore
-
-    QtCore.QSettings().clear()
+def panel(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Panel]:
     path = os.pathsep.join([str(_TESTING), str(_TESTING / "service"), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
-    made = Panel(slicer_stand_in)
-    engine = made.widget.logic.engine
+    engine = panel.widget.logic.engine
     # The real way into the engine, which `Panel` replaces for the other tests; only the model is made of thresholds.
     del engine.openSession
     engine._options = {"factory": "service_fakes:open_quick", "python": sys.executable}
-    made.controller._openSession = engine.openSession
-    yield made
+    panel.controller._openSession = engine.openSession
+    yield panel
     engine.close()
 
 
@@ -52,11 +49,11 @@ def test_when_the_engine_dies_the_user_is_told_and_the_next_drag_brings_it_back(
     os.kill(died, signal.SIGKILL)
     panel.wait(lambda: not engine.running)
     drag(panel, "ncr", -4)
-    panel.wait(lambda: panel.said or panel.volume("ncr") < before, seconds=60)
+    panel.wait(lambda: panel.said or panel.volume("ncr") < before)
     if panel.said:
         assert panel.said.endswith(".")
         drag(panel, "ncr", -1)
-    panel.wait(lambda: panel.volume("ncr") < before, seconds=60)
+    panel.wait(lambda: panel.volume("ncr") < before)
     assert engine._local.pid != died
 
 
@@ -70,7 +67,7 @@ def test_restart_engine_ends_the_process_and_keeps_the_segmentation(panel):
     panel.wait(lambda: not engine.running)
     assert panel.volume("ed") == volume
     drag(panel, "ncr", -4)
-    panel.wait(lambda: engine.running and panel.controller.canUndo, seconds=60)
+    panel.wait(lambda: engine.running and panel.controller.canUndo)
     assert engine._local.pid != before
 
 

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 from panel_tools import Panel, drag
-from PySide6 import QtCore, QtGui, QtWidgets
-
-from fakes import ThresholdPredictor
+from PySide6 import QtGui, QtWidgets
 
 #: Width of Slicer's module panel on a laptop's screen.
 WIDTH = 420
-
-
-@pytest.fixture
-def panel(slicer_stand_in):
-    QtCore.QSettings().clear()
-    return Panel(slicer_stand_in)
 
 
 @pytest.fixture
@@ -75,17 +66,7 @@ def test_volumes_that_do_not_fit(panel, take):
 
 
 def test_running(panel, take):
-    from sofa_engine.progress import Progress
-    from sofa_engine.session import SegmentationSession
-
-    class Slow(ThresholdPredictor):
-        def encode(self, images, modalities, *, progress=None, cancel=None):
-            while True:
-                cancel.check()
-                progress(Progress("Encoding slices", 0.55))
-                time.sleep(0.01)
-
-    panel.useSessions(lambda case, _progress, _cancel: SegmentationSession(case, Slow()))
+    panel.useSessions(panel.endless)
     panel.choose(panel.addCase())
     panel.ui.segmentButton.click()
     panel.wait(lambda: panel.ui.progressBar.value > 0)

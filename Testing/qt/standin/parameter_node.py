@@ -27,15 +27,22 @@ def parameterNodeWrapper(cls: type) -> type:
 
     def init(self: Any, parameterNode: Any) -> None:
         self.parameterNode = parameterNode
-        self._connections, self._updating, self._kept = {}, False, {}
+        self._connections, self._updating, self._kept, self._observers = {}, False, {}, []
         for name, value in defaults.items():
             if not parameterNode.HasParameter(name):
                 setattr(self, name, value)
             # As in Slicer every field keeps its value and has an observer of its own, called in VTK's order.
             self._kept[name] = _read(parameterNode, name, fields[name])
-            parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, _keeper(weakref.ref(self), name, fields[name]))
+            keeper = _keeper(weakref.ref(self), name, fields[name])
+            self._observers.append(parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, keeper))
+
+    def delete(self: Any) -> None:
+        # Without this Python's garbage collector clears functions that the C++ node would still call.
+        for tag in self._observers:
+            self.parameterNode.RemoveObserver(tag)
 
     cls.__init__ = init
+    cls.__del__ = delete
     cls._fields = fields
     for function in (
         connectGui,

@@ -14,7 +14,7 @@ from typing import Any
 import shiboken6
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from standin import facts
+from standin import connections, facts
 
 _NATIVE_SETTER = object.__setattr__
 _WRAPPERS: dict[type, type] = {}
@@ -40,11 +40,11 @@ class Signal:
 
     def connect(self, slot: Callable) -> bool:
         """Connect a callable to all of the signal's arguments that it takes."""
-        return _connect(self._owner, self._native, slot)
+        return connections.connect(self._owner, self._native, slot)
 
     def disconnect(self, slot: Callable) -> bool:
         """Undo `connect`; False where there was no such connection."""
-        return _disconnect(self._owner, self._native, slot)
+        return connections.disconnect(self._owner, self._native, slot)
 
     def emit(self, *arguments: Any) -> None:
         """Emit the signal."""
@@ -79,7 +79,7 @@ class PythonQtObject(metaclass=PythonQtMeta):
 
     def __getattr__(self, name: str) -> Any:
         native = self.__dict__.get("_native")
-        class_name = _wrapped_class(type(self)).__name__
+        class_name = wrapped_class(type(self)).__name__
         if native is None:
             raise AttributeError(f"{class_name}.__init__ was not called before '{name}'")
         if not shiboken6.isValid(native):
@@ -90,14 +90,14 @@ class PythonQtObject(metaclass=PythonQtMeta):
         return _read(self, native, name, class_name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        native, class_name = self.__dict__.get("_native"), _wrapped_class(type(self)).__name__
+        native, class_name = self.__dict__.get("_native"), wrapped_class(type(self)).__name__
         known = facts.names_of(class_name)
         if native is not None and shiboken6.isValid(native) and (known is None or name in known):
             property_name = "objectName" if name == "name" else name
             if native.metaObject().indexOfProperty(property_name) >= 0:
                 native.setProperty(property_name, _for_property(native, property_name, value))
                 return
-        if type(self) is _wrapped_class(type(self)):
+        if type(self) is wrapped_class(type(self)):
             raise AttributeError(
                 f"'{name}' does not exist on {class_name} and creating new attributes on C++ objects is not allowed"
             )
@@ -118,17 +118,17 @@ class PythonQtObject(metaclass=PythonQtMeta):
     def connect(self, *arguments: Any) -> bool:
         """Connect by signature: `connect("clicked(bool)", f)`. False where there is no such signal."""
         signature, slot = arguments[0], arguments[-1]
-        signal = _signal_by_signature(self, signature)
-        return signal is not None and _connect(self, signal, slot, signature)
+        signal = connections.signal_by_signature(self, signature)
+        return signal is not None and connections.connect(self, signal, slot, signature)
 
     def disconnect(self, *arguments: Any) -> bool:
         """Undo `connect`; False where there was no such connection."""
-        signal = _signal_by_signature(self, arguments[0])
-        return signal is not None and _disconnect(self, signal, arguments[-1])
+        signal = connections.signal_by_signature(self, arguments[0])
+        return signal is not None and connections.disconnect(self, signal, arguments[-1])
 
     def className(self) -> str:
         """Return the C++ class's name."""
-        return _wrapped_class(type(self)).__name__
+        return wrapped_class(type(self)).__name__
 
     def inherits(self, class_name: str) -> bool:
         """Tell whether the C++ class derives from `class_name`; `isinstance` does not tell this in PythonQt."""
@@ -239,14 +239,14 @@ def wrapper_of(native: type) -> type:
     return _WRAPPERS[native]
 
 
-def _wrapped_class(cls: type) -> type:
+def wrapped_class(cls: type) -> type:
     """Return the class that stands for the C++ class, `cls` itself or the base of a Python subclass."""
     return next(base for base in cls.__mro__ if "_wrapped" in base.__dict__)
 
 
 def _native_class_for(cls: type) -> type:
     """Return the PySide6 class to instantiate; for a Python subclass one whose virtual functions call back."""
-    base = _wrapped_class(cls)
+    base = wrapped_class(cls)
     if cls is base:
         return base._native
     if "_virtual_native" not in cls.__dict__:
@@ -308,92 +308,6 @@ def _for_property(native: Any, name: str, value: Any) -> Any:
 
 def _address(native: Any) -> int:
     return shiboken6.getCppPointer(native)[0]
-
-
-def _signal_by_signature(wrapper: PythonQtObject, signature: str) -> Any:
-    """Return the bound PySide6 signal, or None where the class has no signal of this exact signature."""
-    native, name = wrapper._native, signature.partition("(")[0]
-    class_name = _wrapped_class(type(wrapper)).__name__
-    declared = {_normalised(text) for text in facts.signals_of(class_name)}
-    if _normalised(signature) in declared:
-        return getattr(native, name, None)
-    meta = native.metaObject()
-    normalised = bytes(QtCore.QMetaObject.normalizedSignature(signature)).decode()
-    index = meta.indexOfSignal(normalised)
-    if index < 0:
-        return None
-    return getattr(native, name)
-
-
-def _normalised(signature: str) -> str:
-    return signature.replace("const ", "").replace("&", "").replace(" ", "")
-
-
-def _connect(wrapper: PythonQtObject, signal: Any, slot: Callable, signature: str | None = None) -> bool:
-    takes = None if signature is None else _argument_count(signature)
-
-    def deliver(*arguments: Any) -> None:
-        given = [wrap(argument) for argument in arguments][:takes]
-        slot(*_as_many_as(slot, given))
-
-    call = _with_arity(deliver, _arity(wrapper._native, _name_of(signal)))
-    _connections(wrapper).append((_name_of(signal), slot, call, signal))
-    signal.connect(call)
-    return True
-
-
-def _disconnect(wrapper: PythonQtObject, signal: Any, slot: Callable) -> bool:
-    connections = _connections(wrapper)
-    for entry in connections:
-        if entry[0] == _name_of(signal) and entry[1] == slot:
-            entry[3].disconnect(entry[2])
-            connections.remove(entry)
-            return True
-    return False
-
-
-def _connections(wrapper: PythonQtObject) -> list:
-    """Connections live as long as the C++ object, not as long as one of its wrappers."""
-    native = wrapper._native
-    if not hasattr(native, "_standin_connections"):
-        native._standin_connections = []
-        _KEEP.append(native)
-    return native._standin_connections
-
-
-#: PySide6 forgets a Python object's attributes when only C++ refers to it; this list keeps those that matter.
-_KEEP: list = []
-
-
-def _with_arity(function: Callable, count: int) -> Callable:
-    """Return `function` with a count: PySide6 leaves a signal's arguments out for one that takes any number."""
-    names = ", ".join(f"a{index}" for index in range(count))
-    return eval(f"lambda {names}: function({names})", {"function": function})
-
-
-def _name_of(signal: Any) -> str:
-    return str(signal).partition("SignalInstance ")[2].partition("(")[0]
-
-
-def _arity(native: Any, name: str) -> int:
-    """Return how many arguments a signal has, default ones included (`clicked()` is `clicked(bool)`'s short form)."""
-    meta = native.metaObject()
-    methods = (meta.method(index) for index in range(meta.methodCount()))
-    return max(method.parameterCount() for method in methods if bytes(method.name()).decode() == name)
-
-
-def _argument_count(signature: str) -> int:
-    inside = signature.partition("(")[2].rstrip(")").strip()
-    return len(inside.split(",")) if inside else 0
-
-
-def _as_many_as(slot: Callable, arguments: list) -> list:
-    """Cut the arguments to those that `slot` takes, as PythonQt does for Python functions."""
-    code = getattr(slot, "__code__", None) or getattr(getattr(slot, "__func__", None), "__code__", None)
-    if code is None or code.co_flags & 0x04:
-        return arguments
-    bound = 1 if hasattr(slot, "__self__") else 0
-    return arguments[: code.co_argcount - bound]
 
 
 def module_of_qt() -> dict[str, Any]:

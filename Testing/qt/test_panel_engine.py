@@ -1,0 +1,51 @@
+"""The panel: what is installed, sent and remembered before an engine is asked."""
+
+from __future__ import annotations
+
+from PySide6 import QtCore
+
+
+def test_what_is_missing_is_installed_when_the_user_first_segments_and_not_before(panel):
+    assert panel.slicer.installed == []
+    panel.choose(panel.addCase())
+    assert panel.slicer.installed == []
+    panel.ui.segmentButton.click()
+    asked = panel.slicer.installed[0]
+    assert any(line.startswith("timm") for line in asked)
+    assert not any(line.startswith("torch") for line in asked)
+
+
+def test_declining_the_installation_starts_nothing_and_says_so(panel):
+    panel.slicer.declines_install = True
+    panel.choose(panel.addCase())
+    panel.ui.segmentButton.click()
+    assert "could not be installed" in panel.said
+    assert panel.ui.segmentButton.text == "Segment"
+
+
+def test_nothing_is_sent_to_a_server_without_consent(panel):
+    panel.choose(panel.addCase())
+    panel.ui.engineUrlLineEdit.text = "https://gpu.example:8484"
+    panel.ui.segmentButton.click()
+    assert "Allow sending this patient's images to https://gpu.example:8484" in panel.said
+    assert panel.ui.segmentButton.text == "Segment"
+    panel.ui.uploadConsentCheckBox.checked = True
+    assert panel.widget.advanced.settings.consent
+    panel.ui.engineUrlLineEdit.text = "https://other.example:8484"
+    assert not panel.widget.advanced.settings.consent
+
+
+def test_the_computers_settings_are_remembered_but_neither_token_nor_consent(panel):
+    panel.ui.deviceComboBox.currentIndex = 1
+    panel.ui.engineUrlLineEdit.text = "https://gpu.example:8484"
+    panel.ui.engineTokenLineEdit.text = "a-secret-token-of-the-server"
+    panel.ui.uploadConsentCheckBox.checked = True
+    stored = {key: QtCore.QSettings().value(key) for key in QtCore.QSettings().allKeys()}
+    assert stored["SOFASegment/device"] == "cpu"
+    assert stored["SOFASegment/engineUrl"] == "https://gpu.example:8484"
+    assert "secret" not in str(stored)
+    assert not any("onsent" in key for key in stored)
+    panel.widget.onReload()
+    assert panel.ui.deviceComboBox.currentIndex == 1
+    assert panel.ui.engineTokenLineEdit.text == ""
+    assert not panel.ui.uploadConsentCheckBox.checked

@@ -1,0 +1,77 @@
+"""The panel: what is saved, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from panel_tools import SUB_REGIONS
+from standin import native
+
+
+@pytest.fixture
+def saveAs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Choose, in the file dialog, the proposed name in a folder of the test's."""
+    import qt
+
+    seen: dict[str, Any] = {}
+
+    def choose(_parent: Any, _title: str, proposed: str, _filter: str) -> str:
+        seen["proposed"], seen["chosen"] = Path(proposed), str(tmp_path / Path(proposed).name)
+        return seen["chosen"]
+
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", choose, raising=False)
+    return seen
+
+
+@pytest.mark.parametrize(("index", "values"), [(0, {0, 1, 2, 4}), (1, {0, 1, 2, 3})])
+def test_nifti_is_saved_with_the_chosen_label_values(segmented, saveAs, index, values):
+    segmented.ui.labelSchemeComboBox.currentIndex = index
+    segmented.ui.exportNiftiButton.click()
+    image = nibabel.load(saveAs["chosen"])
+    assert set(np.unique(np.asarray(image.dataobj))) == values
+    assert saveAs["proposed"].name == "Patient_t1c_SOFA.nii.gz"
+    assert segmented.said == f"Saved {saveAs['chosen']}."
+
+
+def test_the_label_values_are_remembered_in_the_scene(segmented):
+    segmented.ui.labelSchemeComboBox.currentIndex = 1
+    assert segmented.widget._parameterNode.parameterNode.GetParameter("labelScheme") == "BRATS2023"
+
+
+def test_boxes_and_report_are_saved_as_json(segmented, saveAs):
+    segmented.ui.exportBoxesButton.click()
+    written = json.loads(Path(saveAs["chosen"]).read_text(encoding="utf-8"))
+    assert set(written["boxes"]) == set(SUB_REGIONS)
+    segmented.ui.exportReportButton.click()
+    report = json.loads(Path(saveAs["chosen"]).read_text(encoding="utf-8"))
+    assert report["model"]["name"] == "thresholds"
+    assert report["volumes_ml"]["NCR"] == pytest.approx(segmented.volume("ncr"), abs=0.05)
+    assert report["inputs"]["t1c"] == "Patient_t1c"
+
+
+def test_a_file_that_cannot_be_written_is_answered_with_a_sentence(segmented, monkeypatch, tmp_path):
+    import qt
+
+    path = tmp_path / "missing" / "labels.nii.gz"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(path), raising=False)
+    segmented.ui.exportNiftiButton.click()
+    assert "cannot be written" in segmented.said
+
+
+def test_cancelling_the_file_dialog_writes_nothing(segmented, monkeypatch):
+    import qt
+
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: "", raising=False)
+    segmented.ui.exportNiftiButton.click()
+    assert segmented.said == ""
+
+
+def test_dicom_seg_says_what_is_missing_for_volumes_that_are_not_dicom(segmented):
+    segmented.ui.exportDicomButton.click()
+    assert "was not loaded from DICOM" in segmented.said
+    assert native.qSlicerDICOMExportDialog.opened == []

@@ -1,0 +1,110 @@
+"""The panel: volumes are found, chosen, dropped and brought onto one grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import slicer
+
+from fakes import fake_case
+
+
+def test_without_volumes_there_is_nothing_to_press_but_loading(panel):
+    assert not panel.ui.segmentButton.enabled
+    assert panel.ui.loadCaseButton.enabled
+    assert panel.ui.gridStatusLabel.text == "Choose at least one volume, or load a case."
+    for name in (
+        "undoButton",
+        "redoButton",
+        "editButton",
+        "exportNiftiButton",
+        "exportDicomButton",
+        "exportBoxesButton",
+        "exportReportButton",
+        "confidenceCheckBox",
+        "attentionChartButton",
+        "nextSliceButton",
+        "ncrLockButton",
+        "edAddButton",
+        "etDeleteButton",
+    ):
+        assert not getattr(panel.ui, name).enabled, name
+
+
+def test_four_volumes_are_chosen_by_name_when_the_module_is_opened(panel):
+    panel.host.exit()
+    nodes = panel.addCase()
+    panel.host.enter()
+    assert {name: getattr(panel.ui, f"{name}Selector").currentNode() for name in nodes} == nodes
+    assert panel.ui.segmentButton.enabled
+    assert "share one grid" in panel.ui.gridStatusLabel.text
+
+
+def test_match_by_name_says_so_when_no_name_tells_anything(panel):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Something")
+    slicer.util.updateVolumeFromArray(node, np.zeros((3, 4, 5), np.float32))
+    panel.ui.matchByNameButton.click()
+    assert "No volume in the scene has T1, T1c, T2 or FLAIR in its name" in panel.said
+
+
+def test_three_volumes_are_enough_and_the_missing_one_is_mentioned(panel):
+    panel.choose(panel.addCase("t1", "t1c", "flair"))
+    assert panel.ui.t2Selector.currentNode() is None
+    panel.segment()
+    assert panel.ui.attentionTable.item(0, 2).text() == "–"
+
+
+def test_volumes_on_different_grids_offer_align_and_align_makes_them_fit(panel):
+    nodes = panel.addCase("t1c", "flair")
+    nodes["flair"].SetSpacing(1.5, 1.0, 1.0)
+    before = slicer.util.arrayFromVolume(nodes["flair"]).copy()
+    panel.choose(nodes)
+    assert not panel.ui.segmentButton.enabled
+    assert panel.ui.segmentButton.toolTip == "Choose volumes on one grid first"
+    assert "another grid" in panel.ui.gridStatusLabel.text
+    assert not panel.ui.alignButton._native.isHidden()
+    panel.ui.alignButton.click()
+    aligned = panel.ui.flairSelector.currentNode()
+    assert aligned is not nodes["flair"]
+    assert aligned.GetImageData().GetDimensions() == nodes["t1c"].GetImageData().GetDimensions()
+    assert np.array_equal(slicer.util.arrayFromVolume(nodes["flair"]), before)
+    assert panel.ui.alignButton._native.isHidden()
+    assert panel.ui.segmentButton.enabled
+
+
+def writeCase(folder: Path) -> Path:
+    folder.mkdir()
+    case = fake_case()[0]
+    for modality, image in case.images.items():
+        nibabel.save(nibabel.Nifti1Image(image.T, case.geometry.matrix), folder / f"patient_{modality.value}.nii.gz")
+    return folder
+
+
+def test_a_folder_that_is_loaded_fills_the_selectors(panel, tmp_path, monkeypatch):
+    import qt
+
+    folder = writeCase(tmp_path / "patient")
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_: str(folder), raising=False)
+    panel.ui.loadCaseButton.click()
+    for name in ("t1", "t1c", "t2", "flair"):
+        assert getattr(panel.ui, f"{name}Selector").currentNode().GetName() == f"patient_{name}"
+    assert panel.ui.segmentButton.enabled
+
+
+def test_a_folder_dropped_onto_the_panel_is_loaded(panel, tmp_path):
+    folder = writeCase(tmp_path / "patient")
+    assert panel.drop(folder)
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not None)
+    assert panel.ui.segmentButton.enabled
+
+
+def test_a_dropped_folder_without_images_is_answered_with_a_sentence(panel, tmp_path):
+    assert panel.drop(tmp_path)
+    panel.wait(lambda: panel.said)
+    assert panel.ui.t1Selector.currentNode() is None
+
+
+def test_dropping_text_leaves_the_panel_alone(panel):
+    assert not panel.drop()

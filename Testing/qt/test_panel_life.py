@@ -1,0 +1,167 @@
+"""The panel as Slicer treats it: shown and left, its scene closed and opened, reloaded, without a main window."""
+
+from __future__ import annotations
+
+import pytest
+import slicer
+from panel_tools import Panel, drag
+from PySide6 import QtCore, QtGui, QtWidgets
+
+
+def test_keys_work_while_the_module_is_shown_and_not_otherwise(segmented):
+    drag(segmented, "ncr", -4)
+    segmented.wait(lambda: segmented.controller.canUndo)
+    segmented.host.exit()
+    segmented.press("Ctrl+B")
+    assert segmented.ui.ncrBoxButton.checked
+    segmented.host.enter()
+    segmented.press("Ctrl+B")
+    assert not segmented.ui.ncrBoxButton.checked
+    segmented.press("Ctrl+Z")
+    segmented.wait(lambda: segmented.controller.canRedo)
+    segmented.press("Y")
+    segmented.wait(lambda: segmented.controller.canUndo)
+
+
+def test_entering_and_leaving_many_times_leaves_one_set_of_keys(panel):
+    for _ in range(3):
+        panel.host.exit()
+        panel.host.enter()
+    QtWidgets.QApplication.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
+    keys = [s.key().toString() for s in panel.slicer.mainWindow.findChildren(QtGui.QShortcut)]
+    assert sorted(keys) == sorted(["Ctrl+Z", "Z", "Ctrl+Y", "Y", "Ctrl+B", "]", "["])
+
+
+def test_closing_the_scene_during_a_run_ends_the_run_and_empties_the_panel(panel):
+    panel.useSessions(panel.endless)
+    panel.choose(panel.addCase())
+    panel.ui.segmentButton.click()
+    assert panel.ui.segmentButton.text == "Cancel"
+    slicer.mrmlScene.Clear(0)
+    assert panel.ui.segmentButton.text == "Segment"
+    assert not panel.ui.segmentButton.enabled
+    assert panel.ui.t1Selector.currentNode() is None
+    panel.useSessions(panel.quick)
+    panel.choose(panel.addCase())
+    panel.segment()
+    assert panel.volume("ncr") > 0
+
+
+def test_closing_the_scene_of_a_segmented_case_empties_the_panel(segmented):
+    slicer.mrmlScene.Clear(0)
+    assert segmented.ui.ncrVolumeLabel.text == "–"
+    assert segmented.ui.uncertainTable.rowCount == 0
+    assert not segmented.ui.undoButton.enabled
+    assert segmented.ui.segmentButton.text == "Segment"
+
+
+def test_leaving_and_entering_during_a_run_keeps_the_progress(panel):
+    panel.useSessions(panel.endless)
+    panel.choose(panel.addCase())
+    panel.ui.segmentButton.click()
+    panel.host.exit()
+    panel.host.enter()
+    assert panel.ui.segmentButton.text == "Cancel"
+    assert not panel.ui.progressFrame._native.isHidden()
+    panel.ui.segmentButton.click()
+    panel.wait(lambda: panel.ui.segmentButton.text == "Segment")
+
+
+def test_a_scene_imported_while_the_panel_is_shown_fills_the_selectors(panel, tmp_path):
+    nodes = panel.addCase()
+    panel.choose(nodes)
+    scene = slicer.mrmlScene
+    for node in nodes.values():
+        node.AddDefaultStorageNode()
+        node.GetStorageNode().SetFileName(str(tmp_path / f"{node.GetID()}.nrrd"))
+        assert node.GetStorageNode().WriteData(node)
+    scene.SetRootDirectory(str(tmp_path))
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Commit()
+    scene.Clear(0)
+    assert panel.ui.t1Selector.currentNode() is None
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Import()
+    for name in nodes:
+        assert getattr(panel.ui, f"{name}Selector").currentNode().GetName() == f"Patient_{name}"
+    assert panel.ui.segmentButton.enabled
+
+
+def test_a_scene_that_was_saved_is_gone_on_with(segmented, tmp_path):
+    drag(segmented, "ncr", -4)
+    segmented.wait(lambda: segmented.controller.canUndo)
+    segmented.wait(lambda: not segmented.controller._jobs._running)
+    small = segmented.volume("ncr")
+    path = tmp_path / "scene.mrml"
+    for index in range(slicer.mrmlScene.GetNumberOfNodes()):
+        node = slicer.mrmlScene.GetNthNode(index)
+        if node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode") or node.IsA("vtkMRMLMarkupsROINode"):
+            node.AddDefaultStorageNode()
+            storage = node.GetStorageNode()
+            extension = storage.GetDefaultWriteFileExtension()
+            storage.SetFileName(str(tmp_path / f"{node.GetID()}.{extension}"))
+            assert storage.WriteData(node), node.GetName()
+    slicer.mrmlScene.SetURL(str(path))
+    slicer.mrmlScene.SetRootDirectory(str(tmp_path))
+    assert slicer.mrmlScene.Commit()
+    slicer.mrmlScene.Clear(0)
+    slicer.mrmlScene.SetURL(str(path))
+    assert slicer.mrmlScene.Connect()
+    segmented.host.enter()
+    segmented.useSessions(segmented.quick)
+    assert segmented.ui.segmentButton.text == "Continue"
+    assert not segmented.ui.startOverButton._native.isHidden()
+    segmented.segment()
+    assert segmented.volume("ncr") == pytest.approx(small, abs=0.11)
+    assert segmented.ui.startOverButton._native.isHidden()
+
+
+def test_a_reloaded_module_works_and_its_predecessor_is_silent(segmented):
+    old = segmented.widget
+    old.onReload()
+    assert segmented.widget is not old
+    assert old.logic.controller is None
+    segmented.host.enter()
+    segmented.useSessions(segmented.quick)
+    assert segmented.ui.segmentButton.text == "Continue"
+    segmented.segment()
+    assert segmented.volume("et") > 0
+
+
+def test_without_a_main_window_the_panel_is_built_and_segments(application):
+    from standin.slicer_app import SlicerStandIn
+
+    standIn = SlicerStandIn(application, mainWindow=False)
+    try:
+        assert slicer.util.mainWindow() is None
+        panel = Panel(standIn)
+        panel.choose(panel.addCase())
+        panel.segment()
+        assert panel.volume("ed") > 0
+        panel.ui.editButton.click()
+        panel.ui.attentionChartButton.click()
+    finally:
+        standIn.close()
+
+
+def test_the_module_says_what_slicer_asks_of_a_module(panel):
+    for name in ("title", "helpText", "acknowledgementText"):
+        assert len(getattr(panel.module, name)) > 20
+    assert panel.module.categories == ["Segmentation"]
+    assert panel.module.contributors
+    assert not panel.module.icon.isNull()
+
+
+def test_every_button_of_the_panel_does_something(panel):
+    """A button that is drawn in Designer and forgotten in the code would do nothing."""
+    forgotten = []
+    for name, widget in vars(panel.ui).items():
+        if (
+            widget.inherits("QAbstractButton")
+            and not widget.inherits("ctkCollapsibleButton")
+            and not name.startswith("qt_")
+        ):
+            connected = getattr(widget._native, "_standin_connections", [])
+            if not connected and not widget.property("SlicerParameterName"):
+                forgotten.append(name)
+    assert forgotten == []
