@@ -142,6 +142,11 @@ class Connection:
             trust_env=self.remote,
         )
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._http.is_closed
+
     def close(self) -> None:
         """Close all connections."""
         self._http.close()
@@ -196,7 +201,7 @@ class Connection:
             content: body as a message.
             params: query.
         """
-        _must_be_open(self._http)
+        self._must_be_open()
         for attempt in range(_ATTEMPTS if repeat else 1):
             try:
                 with _translated():
@@ -224,7 +229,7 @@ class Connection:
         content: bytes | None = None,
     ) -> Generator[Reply, None, None]:
         """Send a verb whose answer is a stream; leaving the block before its end drops the connection."""
-        _must_be_open(self._http)
+        self._must_be_open()
         with _translated():
             request = self._http.build_request(
                 method, path, json=json, content=content, headers=_content_type(content), timeout=self._timeout
@@ -239,6 +244,10 @@ class Connection:
         finally:
             response.close()
 
+    def _must_be_open(self) -> None:
+        if self.closed:
+            raise EngineUnreachableError("The engine that this connection led to is gone; connect again.")
+
 
 def array_of(response: httpx.Response) -> np.ndarray:
     """Return the array of a binary answer."""
@@ -248,11 +257,6 @@ def array_of(response: httpx.Response) -> np.ndarray:
 def packet_of(response: httpx.Response) -> Packet:
     """Return a binary answer."""
     return decode(response.content, _LIMITS)
-
-
-def _must_be_open(http: httpx.Client) -> None:
-    if http.is_closed:
-        raise EngineUnreachableError("The engine that this connection led to is gone; connect again.")
 
 
 def _content_type(content: bytes | None) -> dict[str, str]:

@@ -147,7 +147,7 @@ class LocalEngine:
         """Return the client of this engine, starting the engine where needed; it survives the engine's death."""
         with self._lock:
             self.start()
-            if self._client is None:
+            if self._client is None or self._client.connection.closed:
                 self._client = EngineClient(self.url, self.token, revive=self._revive)
             return self._client
 

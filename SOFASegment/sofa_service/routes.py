@@ -20,7 +20,6 @@ from sofa_engine.api import Session
 from sofa_engine.errors import SofaError
 from sofa_engine.progress import Progress
 from sofa_engine.types import Box, LabelScheme, Modality, Patch, SliceConfidence, SubRegion
-from sofa_engine.writing import write_labels
 from sofa_service.engine import Emit, Engine, Finish, painted
 from sofa_service.errors import MessageError
 from sofa_service.framing import Limits, decode, encode, encode_frame
@@ -215,6 +214,8 @@ def _add_answers(router: APIRouter, engine: Engine) -> None:
     @router.get("/v1/sessions/{key}/labels.nii.gz", response_class=Response)
     async def labels_nifti(key: str, scheme: LabelScheme = LabelScheme.BRATS2020) -> Response:
         """Label map as a NIfTI file on the case's grid, for scripts."""
+        from sofa_engine.writing import write_labels  # noqa: PLC0415 (ITK and nibabel, which no face needs here)
+
         values, geometry = await ask(key, lambda session: (session.labels(), session.geometry))
 
         def write() -> bytes:

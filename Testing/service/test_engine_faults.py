@@ -188,6 +188,13 @@ def test_stopping_ends_the_whole_tree_and_removes_its_files(start_engine):
     assert gone(pid) and not folder.exists() and not engine.alive
 
 
+def test_a_face_that_closed_its_client_gets_a_new_one(start_engine, case):
+    engine = start_engine()
+    with engine.client() as client:
+        client.open(case).close()
+    assert engine.client().status().sessions == ()
+
+
 def test_the_token_is_on_no_command_line(start_engine):
     engine = start_engine()
     for process in psutil.process_iter(["cmdline"]):
