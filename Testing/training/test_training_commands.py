@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sofa_cli.main import app
+from sofa_training.config import dump_config
+
+
+@pytest.fixture
+def sofa():
+    """Run the `sofa` command and return its result."""
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(app, [str(a) for a in arguments])
+
+
+def test_prepare_train_and_evaluate_in_a_row(sofa, brats_folder: Path, tiny, tmp_path: Path):
+    out = tmp_path / "prepared"
+    result = sofa("prepare", brats_folder, "--out", out, "--workers", 1)
+    assert result.exit_code == 0 and "Prepared 5 cases" in result.output and (out / "folds.json").is_file()
+
+    (tmp_path / "c.toml").write_text(dump_config(tiny()))
+    settings = [f"data.prepared={out}", f"data.folds={out / 'folds.json'}", "data.fold=0", "run.epochs=1"]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    result = sofa("train", "--config", tmp_path / "c.toml", "--out", tmp_path / "run", *sets)
+    assert result.exit_code == 0 and "best.safetensors" in result.output
+
+    result = sofa(
+        "evaluate", brats_folder, "--weights", tmp_path / "run/best.safetensors", "--protocol", "auto", "--protocol",
+        "oracle", "--folds", out / "folds.json", "--fold", 0, "--out", tmp_path / "evaluation", "--device", "cpu",
+        "--no-distances",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "evaluation" / "cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["protocol"] for row in rows} == {"auto", "oracle"} and len({row["case"] for row in rows}) == 1
+    assert "Report:" in result.output and (tmp_path / "evaluation" / "report.html").is_file()
+
+
+def test_bad_cases_are_listed_and_stop_everything_unless_left_out(sofa, patients, tmp_path: Path):
+    for number in range(3):
+        patients.brats(tmp_path / "data", f"case{number}", number)
+    (tmp_path / "data/case1/case1_seg.nii.gz").unlink()
+    result = sofa("prepare", tmp_path / "data", "--out", tmp_path / "out", "--workers", 1)
+    assert result.exit_code == 2 and "There is no truth." in result.output and not (tmp_path / "out").exists()
+    result = sofa("prepare", tmp_path / "data", "--out", tmp_path / "out", "--workers", 1, "--skip-bad")
+    assert result.exit_code == 0 and "Prepared 2 cases" in result.output
+
+
+def test_checking_alone_writes_nothing(sofa, brats_folder: Path, tmp_path: Path):
+    result = sofa("prepare", brats_folder, "--out", tmp_path / "out", "--check-only")
+    assert result.exit_code == 0 and "5 cases can be used" in result.output and not (tmp_path / "out").exists()
+
+
+def test_a_configuration_can_be_shown_and_a_typo_in_it_ends_with_a_sentence(sofa, tmp_path: Path):
+    shown = sofa("train", "--config", "paper", "--show", "--set", "run.epochs=7")
+    assert shown.exit_code == 0 and "epochs = 7" in shown.output and "rate = 3e-05" in shown.output
+    wrong = sofa("train", "--config", "paper", "--set", "run.epoch=7")
+    assert wrong.exit_code == 2 and "run.epoch is not a known key" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--protocol", "automatic"], "auto, box3d, oracle"),
+        (["--case", "nobody"], "has no case nobody"),
+        (["--folds", "nowhere.json"], "is not a list of folds"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_done_ends_with_a_sentence(sofa, brats_folder: Path, arguments, words: str):
+    result = sofa("evaluate", brats_folder, *arguments)
+    assert result.exit_code == 2 and words in " ".join(result.output.split())
+
+
+def test_a_row_of_the_experiment_runs_alone_resumes_and_prints_its_tables(sofa, tmp_path: Path):
+    arguments = ["experiment", "paper", "--smoke", "--row", "full", "--row", "tta", "--out", tmp_path, "--device", "cpu"]
+    settings = ["--set", "run.epochs=1", "--set", "run.validate_every=1"]
+    first = sofa(*arguments, *settings)
+    assert first.exit_code == 0, first.output
+    checkpoint = tmp_path / "full/fold0/run/last.safetensors"
+    written = checkpoint.stat().st_mtime_ns
+    assert not (tmp_path / "tta/fold0/run").exists(), "test-time augmentation uses the full row's weights"
+    with (tmp_path / "tables.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    full = [row for row in rows if row["row"] == "full" and row["table"] == "3" and row["protocol"] == "oracle"]
+    assert [row["paper_mean"] for row in full] == ["0.71", "0.84", "0.9", "0.9"]
+    assert all(0 <= float(row["mean"]) <= 1 and row["cases"] == "2" for row in full)
+    assert sofa(*arguments, *settings).exit_code == 0 and checkpoint.stat().st_mtime_ns == written
+
+
+def test_an_unknown_row_or_experiment_is_said(sofa, tmp_path: Path):
+    assert "choose among t1, t1c" in " ".join(sofa("experiment", "paper", "--row", "t3").output.split())
+    assert sofa("experiment", "other").exit_code == 2
