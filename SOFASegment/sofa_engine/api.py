@@ -30,7 +30,6 @@ class ModelInfo:
         mode: "paper" or "default" (see the design's table of settled points).
         device: "cpu", "cuda:0", "mps".
         trained: False for random weights, whose answers mean nothing.
-
     """
 
     name: str
@@ -113,7 +112,6 @@ class Session(Protocol):
         Yields:
             Patches, together covering the changed extent, the slice nearest to `first_slice` first. The state changes
             (as one step of undo) when the iterator is exhausted; closing it early or cancelling leaves all as before.
-
         """
 
     def edit(self, patch: Patch) -> None:

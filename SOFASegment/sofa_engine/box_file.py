@@ -102,7 +102,6 @@ class BoxFile(BaseModel):
 
         Raises:
             InputError: a box lies outside the volume.
-
         """
         result: dict[SubRegion, tuple[Box, ...]] = {}
         for sub_region, described in self.boxes.items():
@@ -136,7 +135,6 @@ def read_box_file(path: Path) -> BoxFile:
 
     Raises:
         InputError: it cannot be read or is not a box file; the sentence names the first thing that is wrong.
-
     """
     try:
         return BoxFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
@@ -155,7 +153,6 @@ def write_box_file(path: Path, boxes: Boxes, geometry: Geometry) -> Path:
 
     Raises:
         OutputError: the file cannot be written.
-
     """
     text = BoxFile.of(boxes, geometry).model_dump_json(indent=2)
     with replacing(path) as part:

@@ -24,7 +24,6 @@ def combine(probabilities: np.ndarray, tau: float = 0.5, *, excluded: Collection
 
     Returns:
         uint8 (...), values of `SubRegion.label` and 0.
-
     """
     best = np.full(probabilities.shape[1:], probabilities.dtype.type(tau))
     winner = np.zeros(best.shape, dtype=np.uint8)
@@ -61,7 +60,6 @@ def recombine(
 
     Returns:
         uint8 (...), a new array.
-
     """
     answer = combine(probabilities, tau, excluded=[r for r in locked if r is not sub_region])
     mine = np.uint8(sub_region.label)

@@ -23,7 +23,6 @@ def voxel_confidence(probabilities: np.ndarray, labels: np.ndarray, tau: float =
 
     Returns:
         float16 (...), 0 to 1.
-
     """
     likely = np.nan_to_num(probabilities.astype(np.float32), nan=tau)
     result = (tau - likely.max(axis=0)) / tau
@@ -57,7 +56,6 @@ def slice_confidence(
 
     Returns:
         float32 (3, D), NaN where a sub-region is out of the question.
-
     """
     result = np.full(quality.shape, np.nan, dtype=np.float32)
     in_plane = ndimage.generate_binary_structure(3, 1)
@@ -87,7 +85,6 @@ def worst_slices(scores: np.ndarray, count: int, *, apart: int) -> tuple[SliceCo
         scores: float (3, D), from `slice_confidence`.
         count: the most slices to return.
         apart: smallest distance between two of them, in slices; at least 1.
-
     """
     filled = np.where(np.isnan(scores), np.inf, scores)
     lowest, worst = filled.min(axis=0), filled.argmin(axis=0)
@@ -113,7 +110,6 @@ def mean_attention(
         labels: uint8 (D, H, W).
         brain: bool (D, H, W).
         modalities: the M sequences of `weights`.
-
     """
     _, height, width = labels.shape
     rows, columns = weights.shape[-2:]

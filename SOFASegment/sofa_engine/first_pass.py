@@ -48,7 +48,6 @@ def run_first_pass(
 
     Raises:
         CancelledError: the token was cancelled.
-
     """
     depth = shape[0]
     probabilities = np.zeros((len(SUB_REGIONS), *shape), dtype=np.float16)

@@ -19,7 +19,6 @@ class Geometry:
         shape: voxels (D, H, W).
         ijk_to_ras: 4x4 float64, from voxel index (i, j, k) = (x, y, z) to RAS millimetres. Voxel centres are whole
             indices, so voxel i reaches from i - 0.5 to i + 0.5.
-
     """
 
     shape: tuple[int, int, int]

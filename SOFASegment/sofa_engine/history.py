@@ -22,7 +22,6 @@ class ArrayChange:
         array: name of the array in the state.
         index: which part.
         packed: zlib-compressed C-order bytes of that part.
-
     """
 
     array: str
@@ -89,7 +88,6 @@ class History:
 
         Args:
             exchange: applies a step and returns its inverse.
-
         """
         if not self._done:
             return None

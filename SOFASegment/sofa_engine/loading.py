@@ -29,7 +29,6 @@ def load_predictor(
     Raises:
         WeightsError: the checkpoint cannot be used.
         InputError: the device is not there.
-
     """
     target = choose_device(device)
     model, info = load_checkpoint(weights if weights is not None else default_checkpoint())

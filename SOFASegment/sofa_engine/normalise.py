@@ -6,7 +6,6 @@ import numpy as np
 
 from sofa_engine.case import Case
 from sofa_engine.foreground import foreground_of, is_skull_stripped
-from sofa_engine.types import MODALITIES
 
 _PERCENTILES = (0.5, 99.5)
 #: More voxels than this at the very maximum are not tissue but the end of the scanner's or the file's range.
@@ -47,13 +46,8 @@ def normalise_volume(array: np.ndarray, foreground: np.ndarray) -> np.ndarray:
 
 
 def intensity_warnings(case: Case) -> tuple[str, ...]:
-    """Return sentences for the user about missing sequences and about intensities that the model was not trained on."""
+    """Return sentences for the user about intensities that the model was not trained on."""
     warnings = []
-    missing = [m.title for m in MODALITIES if m not in case.images]
-    if missing:
-        names = " and ".join([", ".join(missing[:-1]), missing[-1]] if len(missing) > 1 else missing)
-        verb = "is" if len(missing) == 1 else "are"
-        warnings.append(f"{names} {verb} missing: the segmentation rests on the other sequences and is less reliable.")
     with_skull = [m.title for m in case.modalities if not is_skull_stripped(case.images[m], case.geometry)]
     if with_skull:
         warnings.append(
@@ -62,8 +56,11 @@ def intensity_warnings(case: Case) -> tuple[str, ...]:
         )
     for modality in case.modalities:
         array = case.images[modality]
-        top = array.max()
-        share = float(np.mean(array[array != 0] == top))
+        bright = array[array != 0]
+        if bright.size == 0:
+            continue
+        top = bright.max()
+        share = float(np.mean(bright == top))
         if share > _SATURATED_SHARE:
             warnings.append(
                 f"{share:.1%} of {modality.title} is saturated at {top:g}; bright tissue there cannot be told apart."

@@ -22,7 +22,6 @@ class SessionOptions:
         lesion_mm3: lesions smaller than this get no box of their own.
         batch_slices: slices per batch in every pass; the first batch of a refinement is one slice.
         history_bytes: memory that undo may use, compressed.
-
     """
 
     mode: str = "default"
@@ -40,7 +39,6 @@ class SessionOptions:
 
         Raises:
             InputError: a value is out of its range.
-
         """
         if self.mode not in ("default", "paper"):
             raise InputError(f"The mode must be 'default' or 'paper', not '{self.mode}'.")

@@ -74,7 +74,6 @@ def segment_case(
     Raises:
         InputError: the images or boxes cannot be used.
         CancelledError: the token was cancelled.
-
     """
     timings: dict[str, float] = {}
     start = time.perf_counter()

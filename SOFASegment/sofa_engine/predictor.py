@@ -23,7 +23,6 @@ class SlicePrediction:
     Attributes:
         probabilities: float32, (3, n, H, W) without a prompt or (n, H, W) for one prompted sub-region.
         quality: float32, (3, n) or (n,): the IoU head's estimate of each mask's IoU with the truth, 0 to 1.
-
     """
 
     probabilities: np.ndarray
@@ -52,7 +51,6 @@ class Predictor(Protocol):
             modalities: the M sequences of `images`, in their order.
             progress: told after every batch.
             cancel: looked at between batches; on cancelling, what was kept before is still there.
-
         """
 
     def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
@@ -73,7 +71,6 @@ class Predictor(Protocol):
             slices: int64 (n,), slice of each box; a slice may occur several times.
             boxes: float32 (n, 4), x0, y0, x1, y1 in pixels of the crop, half-open (x1 - x0 is the width).
             cancel: looked at between batches.
-
         """
 
     def attention(self) -> np.ndarray:

@@ -23,7 +23,6 @@ def clean_mask(mask: np.ndarray, spacing: tuple[float, float, float], min_mm3: f
         mask: bool (D, H, W).
         spacing: mm between voxels (z, y, x).
         min_mm3: smallest volume that stays, in mm³; 0 keeps everything.
-
     """
     box = Box.of_mask(mask)
     if box is None or min_mm3 <= 0:
@@ -53,7 +52,6 @@ def lesion_boxes(
         spacing: mm between voxels (z, y, x).
         apart_mm: largest gap inside one lesion, in mm between voxel centres; 0 separates all components.
         min_mm3: smallest lesion, in mm³.
-
     """
     whole = Box.of_mask(mask)
     if whole is None:
@@ -85,7 +83,6 @@ def slice_boxes(mask: np.ndarray, grow_px: int = 0) -> tuple[np.ndarray, np.ndar
 
     Returns:
         Slice indices, int64 (n,), ascending, and boxes, float32 (n, 4).
-
     """
     _, height, width = mask.shape
     slices = np.flatnonzero(mask.any(axis=(1, 2)))

@@ -27,7 +27,6 @@ class Plan:
         removed: boxes that are gone.
         restores: whether these are the first pass's boxes again, so that its answer comes back whole.
         extents: the changed part of every changed slice, boxes one slice thick.
-
     """
 
     sub_region: SubRegion
@@ -125,7 +124,6 @@ class Refiner:
 
         Raises:
             CancelledError: the token was cancelled.
-
         """
         if cancel is not None:
             cancel.check()
@@ -158,7 +156,6 @@ class Refiner:
 
         Returns:
             Probabilities float32 (n, h, w) over the crop and predicted IoU float32 (n,).
-
         """
         if not asked:
             return np.zeros((0, *self._state.crop.shape[1:]), np.float32), np.zeros(0, np.float32)

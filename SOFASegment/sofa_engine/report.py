@@ -42,7 +42,6 @@ def report_dict(
         scheme: label values of the output.
         timings_s: seconds per stage.
         outputs: files that were written, by what they are.
-
     """
     geometry = session.geometry
     middle = (np.array(geometry.shape) - 1) / 2
@@ -107,7 +106,6 @@ def render_report(report: Mapping[str, Any], case: Case, labels: np.ndarray) -> 
         report: from `report_dict`.
         case: the volumes on the grid of `labels`; the working grid shows axial slices upright.
         labels: uint8 (D, H, W), values of `SubRegion.label` and 0.
-
     """
     shown = [m for m in (Modality.T1C, Modality.FLAIR) if m in case.images] or list(case.modalities[:1])
     environment = jinja2.Environment(
@@ -127,7 +125,6 @@ def write_report(path: Path, report: Mapping[str, Any], case: Case, labels: np.n
 
     Raises:
         OutputError: the file cannot be written.
-
     """
     page = render_report(report, case, labels)
     with replacing(path) as part:

@@ -37,7 +37,6 @@ def outlines(case: Case, labels: np.ndarray, modality: Modality) -> str:
 
     Returns:
         A PNG as a data URI.
-
     """
     image = case.images[modality]
     seen = image[image > 0]
@@ -101,7 +100,6 @@ def attention_chart(attention: Mapping[str, Mapping[str, float]]) -> str:
 
     Returns:
         A PNG as a data URI.
-
     """
     figure = Figure(figsize=(7.5, 2.2), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()

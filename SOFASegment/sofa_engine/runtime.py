@@ -20,7 +20,6 @@ def choose_device(name: str = "auto") -> torch.device:
 
     Raises:
         InputError: the device is unknown or not there.
-
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -76,7 +75,6 @@ def tune_allocator() -> bool:
 
     Returns:
         Whether the C library took the settings.
-
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -55,7 +55,6 @@ class SegmentationSession:
         >>> for patch in session.refine(SubRegion.ET, [box.grown((0, 4, 4), session.geometry.shape)]):
         ...     show(patch)
         >>> labels = session.labels()
-
     """
 
     def __init__(self, case: Case, predictor: Predictor, options: SessionOptions | None = None) -> None:
@@ -68,7 +67,6 @@ class SegmentationSession:
 
         Raises:
             InputError: the case has no image.
-
         """
         if not case.images:
             raise InputError("The case has no image; give at least one of T1, T1c, T2 and FLAIR.")
@@ -116,7 +114,6 @@ class SegmentationSession:
         Raises:
             InputError: the images hold no brain.
             CancelledError: the token was cancelled; everything is as before.
-
         """
         with self._lock:
             self._check_open()
@@ -184,7 +181,6 @@ class SegmentationSession:
 
         Raises:
             InputError: the sub-region is locked.
-
         """
         work = self._plan(sub_region, boxes, locked)
         depth, height, width = self.geometry.shape
@@ -213,7 +209,6 @@ class SegmentationSession:
         Raises:
             InputError: the sub-region is locked.
             CancelledError: the token was cancelled, or the segmentation changed meanwhile; everything is as before.
-
         """
         return self._refining(self._plan(sub_region, boxes, locked), first_slice, progress, cancel)
 
@@ -267,7 +262,6 @@ class SegmentationSession:
 
         Raises:
             InputError: the patch does not fit the volume or holds a label other than 0, 1, 2 and 4.
-
         """
         with self._lock:
             state = self._ready()

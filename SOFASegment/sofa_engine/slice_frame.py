@@ -23,7 +23,6 @@ class SliceFrame:
         size: pixels (H, W) of a slice.
         scaled: pixels of the slice as the encoder sees it; equal to `size` for weights that work at native resolution.
         padded: pixels of the encoder's image; the slice lies at its top left, zeros below and to the right.
-
     """
 
     size: tuple[int, int]
@@ -49,7 +48,6 @@ class SliceFrame:
 
         Returns:
             float32 (..., *padded) in 0..1.
-
         """
         if self.scaled != self.size:
             rows = _area_weights(self.size[0], self.scaled[0]).to(slices)

@@ -16,7 +16,6 @@ class Stages:
         Args:
             callback: who is told; None for nobody.
             shares: relative cost of each stage, in the order in which they run.
-
         """
         self._callback = callback
         self._starts: dict[str, tuple[float, float]] = {}

@@ -30,7 +30,6 @@ class Change:
         probabilities: float16, one sub-region's new probabilities in the part of `extent` inside the crop; None where
             there is no such part or nothing about them changes.
         quality: float32 (extent's D,), predicted IoU of that sub-region in its slices, NaN where it stays.
-
     """
 
     extent: Box
@@ -56,7 +55,6 @@ class CaseState:
         first_boxes: `boxes` as the first pass left them.
         boxes: the boxes of each sub-region, in the grid.
         edited: sub-regions whose boxes the user changed: they end where their boxes end.
-
     """
 
     crop: Box
@@ -87,7 +85,6 @@ class CaseState:
             crop: the brain's box.
             spacing: mm between voxels (z, y, x).
             options: thresholds.
-
         """
         combined = combine(found.probabilities, options.tau)
         labels = np.zeros(brain.shape, dtype=np.uint8)
@@ -147,7 +144,6 @@ class CaseState:
             sub_region: whose probabilities and quality they hold, if any.
             boxes: the new boxes of all sub-regions, if they change.
             edited: the new `edited`, if it changes.
-
         """
         writes: list[tuple[str, Index, np.ndarray]] = []
         for change in changes:

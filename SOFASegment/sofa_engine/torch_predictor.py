@@ -36,7 +36,6 @@ class _Kept:
         features: one `Fused` per slice, with a leading axis of 1.
         prior: first pass's logits per slice, (3, kh, kw) float16, or None before they were needed.
         modalities: sequences of the case.
-
     """
 
     frame: SliceFrame
@@ -63,7 +62,6 @@ class TorchPredictor:
             info: what to call it.
             device: where it runs.
             precision: what autocast computes in; None chooses by measurement.
-
         """
         self._device = torch.device(device)
         self._precision = precision or choose_precision(self._device)
@@ -233,7 +231,6 @@ class TorchPredictor:
 
         Raises:
             OutOfMemoryError: not even one item fits.
-
         """
         done = 0
         while done < len(items):

@@ -90,7 +90,6 @@ class Box:
 
         Raises:
             ValueError: an upper bound does not exceed its lower bound.
-
         """
         if not all(b > a for a, b in zip(self.lower, self.upper, strict=True)):
             raise ValueError(f"A box must hold at least one voxel on every axis, not {self.lower} to {self.upper}.")
@@ -154,7 +153,6 @@ class Patch:
         extent: where `labels` goes.
         labels: uint8, shape `extent.shape`, values of `SubRegion.label` and 0.
         generation: number of the request that this answers; the newest wins.
-
     """
 
     extent: Box

@@ -39,7 +39,6 @@ class ManifestEntry(BaseModel):
         arrangement: name of its encoder's arrangement.
         note: what it was trained on and what it is good for, for people.
         url: where it can be downloaded; None if it ships with SOFA or must be brought by the user.
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +82,6 @@ class WeightsStore:
 
         Raises:
             WeightsError: the manifest is damaged.
-
         """
         for folder in self._shipped:
             path = folder / "manifest.json"
@@ -103,7 +101,6 @@ class WeightsStore:
 
         Raises:
             WeightsError: it does not know the name.
-
         """
         entries = self.manifest().checkpoints
         for entry in entries:
@@ -117,7 +114,6 @@ class WeightsStore:
 
         Raises:
             WeightsError: the file is not there, or the checkpoint has to be fetched first.
-
         """
         if weights is not None and Path(weights).is_file():
             return Path(weights)
@@ -147,7 +143,6 @@ class WeightsStore:
 
         Raises:
             WeightsError: it is not installed, or it is not what it should be.
-
         """
         entry, path = self.entry(name), self.resolve(name)
         if sha256_of(path) != entry.sha256:
@@ -159,7 +154,6 @@ class WeightsStore:
 
         Raises:
             WeightsError: the file is none of the manifest's checkpoints, or cannot be copied.
-
         """
         if not file.is_file():
             raise WeightsError(f"There is no file {file}; check the path.")
@@ -180,7 +174,6 @@ class WeightsStore:
 
         Raises:
             WeightsError: the manifest does not know the name, or the file cannot be deleted.
-
         """
         entry = self.entry(name)
         files = [self.cache / entry.file, self._part(entry)]
@@ -204,7 +197,6 @@ class WeightsStore:
         Raises:
             WeightsError: there is no address, the download broke off, or what came is not the checkpoint.
             CancelledError: the token was cancelled; what came so far is kept for the next time.
-
         """
         entry = self.entry(name)
         path = self._find(entry)
@@ -288,7 +280,6 @@ def default_checkpoint() -> Path:
 
     Raises:
         WeightsError: none is installed.
-
     """
     return WeightsStore().resolve()
 
@@ -298,7 +289,6 @@ def sha256_of(path: Path) -> str:
 
     Raises:
         WeightsError: the file cannot be read.
-
     """
     try:
         with path.open("rb") as stream:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from reference_weights import official_state_dict
 from tiny_models import tiny_model
 
 from sofa_engine.errors import OutputError, WeightsError
-from sofa_engine.model.checkpoint import load_checkpoint, save_checkpoint, sha256_of
+from sofa_engine.model.checkpoint import load_checkpoint, save_checkpoint
+from sofa_engine.weights import sha256_of
 
 
 def test_our_checkpoint_comes_back_with_its_arrangement_and_weights(tmp_path: Path) -> None:

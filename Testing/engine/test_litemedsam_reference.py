@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from reference_weights import DATA, official_state_dict
 
 from sofa_engine.model.checkpoint import load_checkpoint

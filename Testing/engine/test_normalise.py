@@ -6,7 +6,7 @@ import pytest
 from sofa_engine.case import Case
 from sofa_engine.normalise import intensity_warnings, normalise_case, normalise_volume
 from sofa_engine.opening import open_case
-from sofa_engine.types import MODALITIES, Modality
+from sofa_engine.types import MODALITIES
 from studies import geometry_for, head
 
 
@@ -100,15 +100,6 @@ def test_a_head_with_its_skull_on_is_warned_about():
 def test_a_masked_head_too_large_for_a_brain_is_warned_about():
     (warning,) = intensity_warnings(case_of(*[head()] * 4, matrix=np.diag([-9.0, -9.0, 9.0, 1.0])))
     assert "The skull seems to be still on" in warning
-
-
-def test_missing_sequences_are_warned_about():
-    case = Case({Modality.T1C: head(), Modality.FLAIR: head()}, geometry_for(head().shape))
-    assert intensity_warnings(case)[0].startswith(
-        "T1 and T2 are missing: the segmentation rests on the other sequences"
-    )
-    without_one = Case({m: head() for m in MODALITIES[:3]}, geometry_for(head().shape))
-    assert intensity_warnings(without_one)[0].startswith("FLAIR is missing")
 
 
 def test_a_saturated_sequence_is_warned_about():

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from reference_weights import official_state_dict
 from tiny_models import tiny_model
 

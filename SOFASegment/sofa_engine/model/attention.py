@@ -43,7 +43,6 @@ class ModalityAttention(nn.Module):
 
         Returns:
             Fused maps (B, 3, C, h, w) and weights alpha (B, 3, M, h, w), which sum to 1 over M.
-
         """
         if self.embedding is not None:
             features = features + self.embedding.to(features.dtype)[None, :, :, None, None]
@@ -72,7 +71,6 @@ def fuse(features: Tensor, alpha: Tensor, present: Tensor) -> Tensor:
 
     Returns:
         (B, 3, C, H, W) in the features' dtype.
-
     """
     if alpha.shape[-2:] != features.shape[-2:]:
         flat = nn.functional.interpolate(

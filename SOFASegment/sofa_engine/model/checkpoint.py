@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from sofa_engine.errors import OutputError, WeightsError
 from sofa_engine.model import stock
 from sofa_engine.model.config import ModelConfig
 from sofa_engine.model.network import SofaModel
+from sofa_engine.weights import sha256_of
 
 #: Key of our block in a safetensors file's metadata.
 METADATA_KEY = "sofa"
@@ -36,19 +36,12 @@ class CheckpointInfo:
         sha256: of the file.
         trained: False for random weights.
         notes: free facts for reports (data, epochs, metrics), as JSON values.
-
     """
 
     name: str
     sha256: str
     trained: bool
     notes: dict[str, object]
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as lower-case hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def save_checkpoint(
@@ -72,7 +65,6 @@ def save_checkpoint(
 
     Raises:
         OutputError: the file cannot be written.
-
     """
     tensors = {
         key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
@@ -99,7 +91,6 @@ def load_checkpoint(path: Path, *, device: str | torch.device = "cpu") -> tuple[
 
     Raises:
         WeightsError: the file is missing, damaged, unsafe, or another model's.
-
     """
     if not path.is_file():
         raise WeightsError(

@@ -21,7 +21,6 @@ def prepare_torchvision() -> None:
 
     Raises:
         RuntimeError, ImportError: torchvision is absent or broken in another way.
-
     """
     try:
         importlib.import_module("torchvision")

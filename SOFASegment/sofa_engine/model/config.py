@@ -21,7 +21,6 @@ class EncoderConfig(BaseModel):
     Attributes:
         stem_stride: 1 as LiteMedSAM publishes (features at stride 4), 2 (stride 8), or 4 as MobileSAM (stride 16).
         context: 1 for one grey slice repeated to three channels, 3 for the slices z-1, z, z+1 (2.5D).
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +59,6 @@ class ModelConfig(BaseModel):
             have eight times the feature map's resolution instead of four).
         normalisation: `volume` divides [0, 255] by 255; `slice` stretches every slice as stock LiteMedSAM expects.
         resize: `native` keeps 1 mm pixels; `litemedsam` scales the longer side to 256 pixels as stock weights expect.
-
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -112,7 +112,6 @@ class BatchedMaskDecoder(MaskDecoder):
 
         Returns:
             Logits (B, 4h, 4w), or (B, 8h, 8w) with three detail paths, and the estimated IoU (B,), not limited to 0..1.
-
         """
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(len(sparse), -1, -1)
         tokens = torch.cat([own.to(sparse.dtype), sparse], dim=1)

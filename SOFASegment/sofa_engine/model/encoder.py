@@ -46,7 +46,6 @@ class ImageEncoder(nn.Module):
             channels: output width C.
             modalities: how many sequences to condition on at every stage (feature-wise scale and shift, starting as
                 the identity), 0 for none.
-
         """
         super().__init__()
         self.config = config
@@ -90,7 +89,6 @@ class ImageEncoder(nn.Module):
         Returns:
             The neck's output (B, C, H/s, W/s) and the early features, coarse to fine: stage 1 at stride s/2, stage 0
             at s/4, and the stem's first convolution.
-
         """
         stem = self.body.patch_embed
         first = stem.act(stem.conv1(x))

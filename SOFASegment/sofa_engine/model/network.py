@@ -31,7 +31,6 @@ class Fused(NamedTuple):
         alpha: (B, 3, M, h, w), modality weights of eq. 2.
         fine: early features, coarse to fine, each (B, 3, Ci, ...) at twice the resolution of the one before; empty
             where the arrangement does without.
-
     """
 
     maps: Tensor
@@ -46,7 +45,6 @@ class RegionFeatures(NamedTuple):
         maps: (N, C, h, w).
         fine: early features, coarse to fine, each (N, Ci, ...).
         regions: int64 (N,), index of each pair's sub-region.
-
     """
 
     maps: Tensor
@@ -103,7 +101,6 @@ class SofaModel(nn.Module):
             images: (B, 4, 3, H, W) in the paper's order of modalities, scaled as `ModelConfig.normalisation` says; H
                 and W multiples of `stride`. Absent modalities are not computed.
             present: bool (B, 4).
-
         """
         batch, count = present.shape
         index = present.flatten().nonzero()[:, 0]
@@ -137,7 +134,6 @@ class SofaModel(nn.Module):
 
         Returns:
             Logits (N, kh, kw) and estimated IoU (N,).
-
         """
         maps = features.maps
         tokens = embed_boxes(self.prompt_encoder, boxes).to(maps.dtype)
@@ -173,7 +169,6 @@ def rasterise(boxes: Tensor, size: tuple[int, int], pixel: float) -> Tensor:
         boxes: (N, 4), x0 y0 x1 y1.
         size: cells (H, W).
         pixel: width of a cell in the boxes' unit.
-
     """
 
     def cover(low: Tensor, high: Tensor, count: int) -> Tensor:
