@@ -168,6 +168,23 @@ def test_a_drag_that_returns_to_where_it_began_leaves_no_trace(bench: Bench, axi
     assert not bench.controller.canUndo
 
 
+def test_scrolling_during_a_drag_leaves_no_slice_behind(bench: Bench, axialView):
+    bench.segment()
+    before = bench.labels()
+    (box,) = bench.boxes(SubRegion.ET)
+    roi = bench.roi(SubRegion.ET)
+    bench.grab(roi)
+    for index in (box.lower[0] + 2, box.lower[0] + 9):
+        bench.controller.jumpToSlice(index)
+        bench.grow(roi, 3)
+        bench.run()
+        assert not np.array_equal(bench.labels()[index], before[index])
+    bench.grow(roi, -6)
+    bench.letGo(roi)
+    bench.run()
+    assert np.array_equal(bench.labels(), before)
+
+
 def test_the_newest_of_two_quick_drags_wins(bench: Bench):
     bench.segment()
     roi = bench.roi(SubRegion.ET)

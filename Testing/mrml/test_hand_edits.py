@@ -58,6 +58,21 @@ def test_where_painted_segments_overlap_the_painted_one_counts(bench: Bench):
     assert not bench.mask(SubRegion.NCR)[core.slices].any()
 
 
+def test_strokes_on_both_sides_of_a_dragged_tumour_do_not_undo_the_drag(bench: Bench):
+    bench.segment()
+    bench.drag(SubRegion.ET, 6)
+    dragged = bench.labels()
+    strokes = (Box((4, 16, 10), (5, 18, 12)), Box((40, 52, 46), (41, 54, 48)))
+    for stroke in strokes:
+        bench.paint(SubRegion.NCR, stroke)
+    bench.run()
+    expected = dragged.copy()
+    for stroke in strokes:
+        expected[stroke.slices] = SubRegion.NCR.label
+    assert np.array_equal(bench.session.labels(), expected)
+    assert np.array_equal(bench.labels(), expected)
+
+
 def test_a_stroke_is_one_step_of_undo(bench: Bench):
     bench.segment()
     before = bench.labels()

@@ -22,7 +22,7 @@ from SOFATrainingLib import state as roles
 from SOFATrainingLib.controller import Phase, TrainingController
 from SOFATrainingLib.follow import LogFollower
 from SOFATrainingLib.state import Part, TrainingState
-from training_tools import CONFIGURATION, writeCase, writeConfiguration, writeDataset, writeStart
+from training_tools import CONFIGURATION, prepareDataset, writeCase, writeConfiguration, writeDataset, writeStart
 
 
 class Trainer:
@@ -39,8 +39,10 @@ class Trainer:
         self.state = TrainingState.fromScene(scene)
         self.controller.follow(self.state)
 
-    def choose(self, *, epochs: int = 2, part: Part = Part.ALL) -> None:
+    def choose(self, *, epochs: int = 2, part: Part = Part.ALL, prepared: bool = True) -> None:
         self.state.dataset = writeDataset(self.folder / "cases")
+        if prepared:
+            prepareDataset(self.state.dataset, self.state.results / "prepared")
         self.state.startWeights = writeStart(self.folder / "start.safetensors")
         self.state.configuration = writeConfiguration(self.folder / "settings.toml")
         self.state.epochs, self.state.part = epochs, part
@@ -89,7 +91,7 @@ def column(table: Any, name: str) -> np.ndarray:
 
 
 def test_a_training_runs_from_a_folder_of_cases_to_a_checkpoint_with_its_card(trainer: Trainer):
-    trainer.train(epochs=3)
+    trainer.train(epochs=3, prepared=False)
     controller, state = trainer.controller, trainer.state
     assert controller.phase is Phase.FINISHED
     assert [row.mark.value for row in controller.rows] == ["good", "good"]
@@ -125,7 +127,7 @@ def test_the_preview_lies_where_the_patient_lies(trainer: Trainer):
     assert trainer.state.get(roles.PREVIEW_FOUND).GetDisplayNode().GetVisibility2DFill()
 
 
-def test_pausing_frees_the_process_and_resuming_learns_the_same_as_without_a_pause(trainer: Trainer, tmp_path: Path):
+def test_pausing_frees_the_process_and_resuming_learns_the_same_as_without_a_pause(trainer: Trainer):
     trainer.trainUntilStep(2, epochs=6)
     run = trainer.controller.run
     child = psutil.Process(run.child.pid)
@@ -147,7 +149,6 @@ def test_pausing_frees_the_process_and_resuming_learns_the_same_as_without_a_pau
     resumed = trainer.losses()
     assert len(resumed) == 6 and resumed[: len(paused)] == paused
 
-    trainer.state.node.SetParameter("results", str(tmp_path / "again"))
     trainer.controller.start()
     trainer.wait(lambda: not trainer.controller.busy)
     assert trainer.losses() == resumed
@@ -164,7 +165,7 @@ def test_stopping_keeps_what_was_learned_as_the_result(trainer: Trainer):
 
 
 def test_a_run_that_does_not_stop_in_time_is_ended_with_all_that_it_started(trainer: Trainer):
-    trainer.trainUntilStep(1)
+    trainer.trainUntilStep(2)
     child = psutil.Process(trainer.controller.run.child.pid)
     child.suspend()  # a process that hangs
     trainer.controller.stop()
@@ -251,7 +252,7 @@ def test_a_case_that_was_corrected_since_is_prepared_again(trainer: Trainer):
     before = file.stat().st_mtime_ns
     truth = trainer.state.dataset / "Patient_0" / "Patient_0_seg.nii.gz"
     later = time.time() + 5
-    os.utime(truth, (later, later))
+    os.utime(truth, (later, later))  # as if it had been written again
     trainer.controller.start()
     trainer.wait(lambda: not trainer.controller.busy)
     assert file.stat().st_mtime_ns > before
@@ -273,7 +274,7 @@ def test_a_case_that_was_corrected_since_is_prepared_again(trainer: Trainer):
 def test_wrong_choices_are_refused_with_one_sentence_before_anything_starts(
     trainer: Trainer, change: Any, sentence: str
 ):
-    trainer.choose()
+    trainer.choose(prepared=False)
     change(trainer.state)
     trainer.controller.start()
     assert trainer.controller.phase is Phase.IDLE
