@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure a model on cases with truth.")
 
+#: Columns of a table that is written to a file or a pipe, which has no width of its own.
+_FILE_WIDTH = 160
+
 
 @app.command()
 def evaluate(
@@ -71,6 +74,9 @@ def print_summary(rows: Sequence[RegionSummary]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
     for protocol in dict.fromkeys(row.protocol for row in rows):
         table = Table(
             *("region", "Dice (BraTS rule)", "where present", "where >= 1 ml", "image-free control", "HD95 mm"),
@@ -81,7 +87,7 @@ def print_summary(rows: Sequence[RegionSummary]) -> None:
         for row in (r for r in rows if r.protocol is protocol):
             means = (row.dice, row.dice_present, row.dice_large, row.control, row.hd95_mm, row.volume_error_ml)
             table.add_row(row.region, *(str(mean) for mean in means), f"{row.phantoms}/{row.absent}")
-        Console().print(table)
+        console.print(table)
 
 
 def _protocols(names: Sequence[str]) -> list[Protocol]:

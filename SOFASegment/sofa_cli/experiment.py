@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Run the experiments of the paper.")
 
+#: Columns of a table that is written to a file or a pipe, which has no width of its own.
+_FILE_WIDTH = 200
+
 
 @app.command()
 def experiment(
@@ -72,6 +75,8 @@ def print_tables(plan: Plan, summaries: Mapping[str, Sequence[RegionSummary]]) -
     from sofa_training.paper_tables import TABLES, beyond_table, headings, lines, write_tables
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
     for table in (*TABLES, beyond_table(summaries)):
         for protocol in PROTOCOLS:
             number = f"Table {table.number}: " if table.number else ""

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from sofa_training.cases import TrainingCase
 from sofa_training.reading import grid_of, read_truth
 
 
-class Severity(str, Enum):
+class Severity(StrEnum):
     """`ERROR` keeps a case out of training; `WARNING` is worth knowing."""
 
     ERROR = "error"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from sofa_training.controls import ellipses_in_slice_boxes, ellipsoid_in_box
 from sofa_training.regions import REGIONS, region_mask
 
 
-class Protocol(str, Enum):
+class Protocol(StrEnum):
     """How a result was obtained; part of every table."""
 
     AUTO = "auto"

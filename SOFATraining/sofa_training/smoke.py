@@ -25,12 +25,12 @@ OVERRIDES: dict[str, Any] = {
     "model.encoder.window_sizes": [4, 4, 4, 4],
     "model.encoder.stem_stride": 2,
     "data.crops": [[48, 48]],
-    "data.slices_per_case": 6,
-    "optimiser.rate": 3e-3,
-    "run.epochs": 4,
+    "data.slices_per_case": 24,
+    "optimiser.rate": 1e-2,
+    "run.epochs": 8,
     "run.batch": 4,
     "run.batch_norm": "live",
-    "run.validate_every": 4,
+    "run.validate_every": 8,
     "run.workers": 0,
 }
 

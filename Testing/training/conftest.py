@@ -16,6 +16,7 @@ from sofa_training.folds import make_folds, write_folds
 from sofa_training.phantoms import IJK_TO_RAS, phantom_image, phantom_labels, save_volume, write_phantom
 from sofa_training.prepare import prepare_cases
 
+
 class SmallPatients:
     """Writes phantoms, whole or spoilt."""
 
@@ -84,7 +85,7 @@ TINY_MODEL = {
 
 @pytest.fixture
 def tiny(prepared: Path):
-    """Make the configuration of a run that takes seconds; keyword arguments override by dotted key, "__" for the dot."""
+    """Make the configuration of a run that takes seconds; keywords override by dotted key, "__" for the dot."""
 
     def configure(**overrides: object) -> TrainingConfig:
         values = {

@@ -77,7 +77,8 @@ def test_the_decathlons_4d_files_give_four_sequences(patients, tmp_path: Path):
     labels = patients.labels(4)
     volumes = [patients.image(s, labels, 4).T for s in ("flair", "t1", "t1ce", "t2")]
     (tmp_path / "imagesTr").mkdir()
-    nib.save(nib.Nifti1Image(np.stack(volumes, axis=-1), np.diag([-1.0, -1, 1, 1])), tmp_path / "imagesTr/BRATS_001.nii.gz")
+    image = nib.Nifti1Image(np.stack(volumes, axis=-1), np.diag([-1.0, -1, 1, 1]))
+    nib.save(image, tmp_path / "imagesTr/BRATS_001.nii.gz")
     (tmp_path / "imagesTr/._BRATS_001.nii.gz").write_bytes(b"left by macOS")
     patients.save(tmp_path / "labelsTr/BRATS_001.nii.gz", np.choose(labels, [0, 2, 1, 0, 3]).astype(np.uint8))
     description = {

@@ -33,7 +33,8 @@ def test_hd95_ignores_one_voxel_in_thousands_but_the_maximum_does_not():
     assert hd95_mm(found, truth, (1.0, 1.0, 1.0)) == 0.0
 
 
-def test_hd95_equals_the_definition_computed_from_surfaces(rng=np.random.default_rng(0)):
+def test_hd95_equals_the_definition_computed_from_surfaces():
+    rng = np.random.default_rng(0)
     found, truth = (ndimage.gaussian_filter(rng.standard_normal((12, 20, 20)), 2) > 0.02 for _ in range(2))
     spacing = (2.0, 1.0, 1.0)
 

@@ -76,7 +76,8 @@ def test_an_evaluation_that_cannot_be_done_ends_with_a_sentence(sofa, brats_fold
 
 
 def test_a_row_of_the_experiment_runs_alone_resumes_and_prints_its_tables(sofa, tmp_path: Path):
-    arguments = ["experiment", "paper", "--smoke", "--row", "full", "--row", "tta", "--out", tmp_path, "--device", "cpu"]
+    rows = ["--row", "full", "--row", "tta"]
+    arguments = ["experiment", "paper", "--smoke", *rows, "--out", tmp_path, "--device", "cpu"]
     settings = ["--set", "run.epochs=1", "--set", "run.validate_every=1"]
     first = sofa(*arguments, *settings)
     assert first.exit_code == 0, first.output
@@ -84,8 +85,8 @@ def test_a_row_of_the_experiment_runs_alone_resumes_and_prints_its_tables(sofa, 
     written = checkpoint.stat().st_mtime_ns
     assert not (tmp_path / "tta/fold0/run").exists(), "test-time augmentation uses the full row's weights"
     with (tmp_path / "tables.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    full = [row for row in rows if row["row"] == "full" and row["table"] == "3" and row["protocol"] == "oracle"]
+        table = list(csv.DictReader(file))
+    full = [row for row in table if row["row"] == "full" and row["table"] == "3" and row["protocol"] == "oracle"]
     assert [row["paper_mean"] for row in full] == ["0.71", "0.84", "0.9", "0.9"]
     assert all(0 <= float(row["mean"]) <= 1 and row["cases"] == "2" for row in full)
     assert sofa(*arguments, *settings).exit_code == 0 and checkpoint.stat().st_mtime_ns == written
