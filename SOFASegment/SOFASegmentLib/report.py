@@ -22,7 +22,6 @@ def writeBoxes(controller: SegmentController, path: Path) -> Path:
 
     Raises:
         OutputError: there is no result, or the file cannot be written.
-
     """
     return _write(_boxes(_live(controller)), path)
 
@@ -36,7 +35,6 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
 
     Raises:
         OutputError: there is no result yet, or the file cannot be written.
-
     """
     live, insights = _live(controller), controller.insights
     if insights is None:

@@ -19,7 +19,6 @@ class AdvancedSection:
             ui: widgets by name.
             changed: called with the settings whenever they change.
             restart: ends the engine, so that it starts afresh.
-
         """
         self._ui, self._changed = ui, changed
         saved = EngineSettings.load()

@@ -31,7 +31,6 @@ def ensureDependencies(requirementFiles: list[Path], *, withTorch: bool) -> None
 
     Raises:
         DependencyError: the user declined, or an installation failed.
-
     """
     if withTorch and not _installed("torch") and not slicer.app.testingEnabled():
         _installTorch()

@@ -16,7 +16,6 @@ class CaseDropFilter(qt.QObject):
 
         Args:
             onDropped: called with the local paths, after the drop has ended.
-
         """
         qt.QObject.__init__(self)
         self.onDropped = onDropped

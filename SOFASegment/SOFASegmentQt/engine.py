@@ -25,7 +25,6 @@ class EngineLink:
         Args:
             startingText: what the progress says meanwhile, already translated: Qt is not asked from other threads.
             options: further options of a local engine, see `sofa_service.launcher.LocalEngine`.
-
         """
         self._startingText = startingText
         self._options = options
@@ -50,7 +49,6 @@ class EngineLink:
         Raises:
             SofaError: the engine does not start or cannot be reached.
             CancelledError: the user gave up waiting.
-
         """
         progress(Progress(self._startingText, 0.0))
         return self._client(cancel).open(case, cancel=cancel)

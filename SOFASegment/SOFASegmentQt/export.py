@@ -30,7 +30,6 @@ class ExportSection:
             ui: widgets by name.
             getScheme: returns the label values to write.
             tell: shows one sentence to the user.
-
         """
         self._ui, self._getScheme, self._tell = ui, getScheme, tell
         self._controller: SegmentController | None = None

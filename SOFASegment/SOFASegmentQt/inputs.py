@@ -21,7 +21,6 @@ class InputsSection:
 
     Attributes:
         fits: whether at least one volume is chosen and all lie on one grid.
-
     """
 
     def __init__(
@@ -40,7 +39,6 @@ class InputsSection:
             getParameters: the module's parameter node, through which the selectors are set.
             prepare: makes sure that files can be read and resampled; False where the user declined.
             tell: shows one sentence to the user.
-
         """
         self.fits = False
         self._ui, self._getState, self._getParameters = ui, getState, getParameters

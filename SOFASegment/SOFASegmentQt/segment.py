@@ -25,7 +25,6 @@ class SegmentSection:
             ui: widgets by name.
             prepare: makes sure that the engine can be started; False where the user declined.
             changed: called when the phase has changed, so that other sections follow.
-
         """
         self._ui, self._prepare, self._changed = ui, prepare, changed
         self._controller: SegmentController | None = None
@@ -66,7 +65,6 @@ class SegmentSection:
         Args:
             canSegment: whether the volumes are chosen and fit.
             resumable: whether the scene holds a segmentation with boxes that no session knows yet.
-
         """
         phase = Phase.IDLE if self._controller is None else self._controller.phase
         self._resumable = resumable and phase is Phase.IDLE

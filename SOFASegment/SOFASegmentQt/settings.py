@@ -29,7 +29,6 @@ class EngineSettings:
         url: address of an engine on a server; empty for this computer.
         token: what opens the server's engine. It is a secret and is not saved.
         consent: whether the user allows this patient's images to be sent to the server. It is not saved.
-
     """
 
     device: Device = Device.AUTO

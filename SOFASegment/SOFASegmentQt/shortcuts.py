@@ -19,7 +19,6 @@ class Shortcuts:
 
         Args:
             actions: key sequences ("Ctrl+Z") and what they do.
-
         """
         self._actions = dict(actions)
         self._shortcuts: list = []

@@ -30,7 +30,6 @@ class SubRegionsSection:
         Args:
             ui: widgets by name.
             iconOf: returns the QIcon of a name.
-
         """
         self._ui, self._iconOf = ui, iconOf
         self._controller: SegmentController | None = None

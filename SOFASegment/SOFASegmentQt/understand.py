@@ -32,7 +32,6 @@ class UnderstandSection:
         Args:
             ui: widgets by name.
             iconOf: returns the QIcon of a name.
-
         """
         self._ui = ui
         self._controller: SegmentController | None = None

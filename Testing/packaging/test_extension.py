@@ -97,7 +97,8 @@ def test_the_catalogue_entry_and_cmake_agree(staged):
     }
     assert entry["scm_url"] == description["HOMEPAGE"] + ".git"
     assert entry["scm_url"].rpartition("/")[2] == "SlicerSOFABrainTumor.git"
-    assert (ROOT / description["ICONURL"].rpartition("/main/")[2]).is_file()
+    for url in (description["ICONURL"], *description["SCREENSHOTURLS"].split()):
+        assert (ROOT / url.rpartition("/main/")[2]).is_file(), url
     assert b"\r" not in (ROOT / "Resources" / "SOFABrainTumor.json").read_bytes()
 
 
