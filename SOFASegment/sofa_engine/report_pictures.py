@@ -107,7 +107,7 @@ def attention_chart(attention: Mapping[str, Mapping[str, float]]) -> str:
         start = 0.0
         for modality, weight in attention[sub_region.value].items():
             bar = axes.barh(row, weight, left=start, color=_SEQUENCE_COLOURS[modality], height=0.62)
-            if weight > 0.06:
+            if weight > 0.12:  # a name and a figure need that much room
                 axes.bar_label(bar, [f"{Modality(modality).title} {weight:.0%}"], label_type="center", color="white")
             start += weight
     axes.set_yticks(range(len(SUB_REGIONS)), [r.title for r in reversed(SUB_REGIONS)])
