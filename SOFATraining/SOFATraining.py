@@ -119,9 +119,7 @@ class SOFATrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.settings = SettingsBinding(self.ui, lambda: controller.state)
         self.training = TrainingSection(self.ui, controller, self._prepareTraining, self._updateSections)
         self.cases = CasesSection(self.ui, controller, self._prepareReading)
-        self.addCase = AddCaseSection(
-            self.ui, controller, self._prepareReading, self.training.tell, lambda: self.cases.onCheck()
-        )
+        self.addCase = AddCaseSection(self.ui, controller, self._prepareReading, self.training.tell, self.cases.onCheck)
         self.progress = ProgressSection(self.ui, controller)
         self.result = ResultSection(self.ui, controller, self.training.tell)
         self.ui.datasetPathLineEdit.connect("currentPathChanged(QString)", self.cases.onChosen)

@@ -56,6 +56,15 @@ def writeDataset(folder: Path) -> Path:
     return folder
 
 
+def prepareDataset(dataset: Path, out: Path) -> Path:
+    """Prepare the cases as `sofa prepare` does, in this process."""
+    from sofa_training.cases import find_cases
+    from sofa_training.prepare import prepare_cases
+
+    prepare_cases(find_cases(dataset), out)
+    return out
+
+
 def writeStart(path: Path) -> Path:
     """Write the checkpoint of a network with a handful of channels and random weights."""
     from sofa_engine.model.checkpoint import save_checkpoint

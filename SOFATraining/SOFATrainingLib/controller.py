@@ -227,6 +227,7 @@ class TrainingController:
                 then()
 
         self._setPhase(Phase.CHECKING)
+        self._setProgress(Progress("Checking cases", 0.0))
         self._watch = Watch(self._scheduler, child, lambda: readProgress(child.printed()), told, ended)
 
     def _onlyChecked(self) -> None:
@@ -240,6 +241,9 @@ class TrainingController:
 
         def begin() -> None:
             plan.forget(plan.outdated(rows, choices.prepared))
+            if len(plan.preparedRows(rows, choices.prepared)) == len(rows):
+                self._begin(choices, rows)
+                return
             child = Child.start(plan.prepareArguments(choices), choices.results / "prepare.txt")
 
             def told(done: int | None) -> None:
@@ -247,6 +251,7 @@ class TrainingController:
                 self._setProgress(Progress(text, (done or 0) / len(rows)))
 
             self._setPhase(Phase.PREPARING)
+            told(0)
             self._watch = Watch(
                 self._scheduler,
                 child,
@@ -265,14 +270,13 @@ class TrainingController:
             return
         if len(ready) < len(rows):
             self.warned.emit(f"{len(rows) - len(ready)} of {len(rows)} cases are left out: {child.complaint()}")
+        self._attempt(lambda: self._begin(choices, ready))
 
-        def begin() -> None:
-            folder = choices.newRunFolder(datetime.now())
-            arguments = plan.writeRun(choices, ready, folder)
-            self.preview = None
-            self._launch(TrainingRun(folder), arguments)
-
-        self._attempt(begin)
+    def _begin(self, choices: Choices, rows: Sequence[CaseRow]) -> None:
+        folder = choices.newRunFolder(datetime.now())
+        arguments = plan.writeRun(choices, rows, folder)
+        self.preview = None
+        self._launch(TrainingRun(folder), arguments)
 
     def _launch(self, run: TrainingRun, arguments: Sequence[str]) -> None:
         run.launch(arguments)

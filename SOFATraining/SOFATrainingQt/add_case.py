@@ -38,7 +38,6 @@ class AddCaseSection:
             prepare: makes sure that files can be written; False where the user declined.
             tell: shows one sentence to the user.
             added: called when the dataset has one case more.
-
         """
         self._ui, self._controller = ui, controller
         self._prepare, self._tell, self._added = prepare, tell, added

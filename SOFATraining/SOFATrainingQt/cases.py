@@ -28,7 +28,6 @@ class CasesSection:
             ui: widgets by name.
             controller: of the training.
             prepare: makes sure that files can be read; False where the user declined.
-
         """
         self._ui, self._controller, self._prepare = ui, controller, prepare
         table = ui.casesTable

@@ -28,7 +28,6 @@ class ProgressSection:
         Args:
             ui: widgets by name.
             controller: of the training.
-
         """
         self._ui, self._controller = ui, controller
         ui.diceTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
@@ -52,7 +51,7 @@ class ProgressSection:
         self._ui.openRunButton.enabled = not controller.busy and controller.state is not None
         if controller.run is None:
             self._ui.factsLabel.text = _("Numbers and curves appear when a training runs.")
-            self._ui.previewLabel.text = ""
+        self._ui.previewLabel.visible = controller.run is not None and bool(self._ui.previewLabel.text)
 
     def onCurves(self, shown: bool) -> None:
         """Show the curves in the views, or what was there before."""
@@ -88,6 +87,7 @@ class ProgressSection:
         self._ui.previewLabel.text = _("In the view: {case}, slice {index}; truth as lines, prediction filled.").format(
             case=preview.case, index=preview.index
         )
+        self._ui.previewLabel.visible = True
 
     def _setCell(self, row: int, column: int, value: float | None) -> None:
         item = qt.QTableWidgetItem("–" if value is None else f"{value:.3f}")

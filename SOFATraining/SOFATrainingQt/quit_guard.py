@@ -17,7 +17,6 @@ class QuitGuard(qt.QObject):
 
         Args:
             controller: of the training.
-
         """
         qt.QObject.__init__(self)
         self.controller = controller

@@ -27,7 +27,6 @@ class ResultSection:
             ui: widgets by name.
             controller: of the training.
             tell: shows one sentence to the user.
-
         """
         self._ui, self._controller, self._tell = ui, controller, tell
         ui.useResultButton.connect("clicked()", self.onUse)

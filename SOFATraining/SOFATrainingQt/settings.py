@@ -19,7 +19,6 @@ class SettingsBinding:
         Args:
             ui: widgets by name.
             getState: what the scene remembers, None while it is closing.
-
         """
         self._ui, self._getState, self._showing = ui, getState, False
         for name in _PATHS:

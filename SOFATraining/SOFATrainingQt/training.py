@@ -29,7 +29,6 @@ class TrainingSection:
             controller: of the training.
             prepare: makes sure that a training can be started; False where the user declined.
             changed: called when the phase has changed, so that other sections follow.
-
         """
         self._ui, self._controller, self._prepare, self._changed = ui, controller, prepare, changed
         ui.startButton.connect("clicked()", self.onStart)
