@@ -172,8 +172,8 @@ class Visit:
     def box_edges(self, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
         """Left, right, top and bottom of the box of a colour in the picture, found by its lines."""
         near = (np.abs(self.quiet_picture().astype(int) - colour).max(axis=2)) < 40
-        columns = np.flatnonzero(near.sum(axis=0) > 0.8 * near.sum(axis=0).max())
-        rows = np.flatnonzero(near.sum(axis=1) > 0.8 * near.sum(axis=1).max())
+        columns = np.flatnonzero(near.sum(axis=0) > 0.6 * near.sum(axis=0).max())
+        rows = np.flatnonzero(near[:, columns[-1]])
         return int(columns[0]), int(columns[-1]), int(rows[0]), int(rows[-1])
 
     def drag(self, start: tuple[float, float], by: tuple[float, float], steps: int = 12, onStep: Any = None) -> None:

@@ -40,6 +40,9 @@ class Views:
         self.layout = LayoutManager(app.scene, app.view_manager, server)
         self.layout.register_layout_dict(_layouts())
         self.layout.set_layout("four")
+        for view in app.view_manager.get_slice_views():
+            # Smoothing the few lines over a picture would cost a quarter of every frame where no GPU draws.
+            view.render_window().SetMultiSamples(0)
         self._fits = [_Fit(view) for view in app.view_manager.get_slice_views()]
         self.show_crosshair(True)
 

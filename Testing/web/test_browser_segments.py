@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -11,7 +13,6 @@ import pytest
 from fakes import ThresholdPredictor
 from web_tools import Server, Visit, nifti, write_case
 
-from sofa_engine.discovery import discover
 from sofa_engine.opening import open_case
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import LabelScheme, SubRegion
@@ -22,24 +23,56 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(start_server: Callable[..., Server], case_folder) -> Server:
+def server(start_server: Callable[..., Server], case_folder: Path) -> Server:
     write_case(case_folder.parent / "second" / "scan", "other", seed=3)
     return start_server(folder=case_folder.parent)
 
 
-def test_the_address_shows_the_operators_case_and_nothing_comes_from_another_host(visit, server):
-    guest: Visit = visit(server)
-    guest.await_case()
+@pytest.fixture(scope="module")
+def guest(browser: Any, server: Server) -> Iterator[Visit]:
+    """A visitor whose case is segmented; every test leaves it as it was."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    guest = Visit(context.new_page(), server)
+    guest.segment()
+    yield guest
+    context.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_script_fails(guest: Visit) -> Iterator[None]:
+    yield
+    assert guest.errors == []
+
+
+def test_the_page_shows_the_operators_case_and_nothing_comes_from_another_host(guest):
     assert guest.page.inner_text(".sofa-case-name") == "patient_t1ce"
     assert guest.quiet_picture().max() > 200
     assert guest.hosts() == {guest.page.evaluate("location.host")}
     assert "token" not in guest.page.url
-    assert guest.errors == []
 
 
-def test_dragging_a_face_outward_grows_the_segment_and_undo_takes_it_back(visit, server):
-    guest: Visit = visit(server)
-    guest.segment()
+def test_the_exported_file_is_what_the_session_found_on_the_grid_of_the_input(guest, case_folder):
+    session = SegmentationSession(open_case(case_folder), ThresholdPredictor())
+    session.first_pass()
+    name, content = guest.download("NIfTI")
+    exported = nifti(content)
+    assert name == "patient_t1ce_SOFA.nii.gz"
+    assert np.array_equal(exported.affine, nibabel.load(case_folder / "patient_t1ce.nii.gz").affine)
+    assert np.array_equal(np.asarray(exported.dataobj).T, session.labels(LabelScheme.BRATS2020))
+    for region in SubRegion:
+        assert guest.volume(region.value) == pytest.approx(session.volumes_ml()[region.value.upper()], abs=0.051)
+
+
+def test_report_and_boxes_are_downloads_as_well(guest):
+    name, content = guest.download("Report")
+    report = json.loads(content)
+    assert name == "patient_t1ce_SOFA_report.json"
+    assert report["volumes_ml"]["ET"] == pytest.approx(guest.volume("et"), abs=0.051)
+    _name, content = guest.download("Boxes")
+    assert json.loads(content)["boxes"] == report["boxes"]
+
+
+def test_dragging_a_face_outward_grows_the_segment_and_undo_takes_it_back(guest):
     guest.show_only("Axial")
     before, seen = guest.volume("et"), guest.quiet_picture()
     assert guest.button("Undo (Ctrl+Z)").is_disabled()
@@ -55,4 +88,86 @@ def test_dragging_a_face_outward_grows_the_segment_and_undo_takes_it_back(visit,
     assert guest.await_volume_other_than("et", before) == after
     guest.page.keyboard.press("Control+z")
     assert guest.await_volume_other_than("et", after) == before
-    assert guest.errors == []
+
+
+def test_a_locked_sub_region_keeps_its_box_and_its_voxels(guest):
+    guest.show_only("Axial")
+    before = guest.volume("et")
+    guest.button("Lock Enhancing tumour").click()
+    guest.button("Unlock Enhancing tumour").wait_for()
+    guest.drag_right_face(YELLOW, 40)
+    guest.page.wait_for_timeout(1500)
+    assert guest.volume("et") == before
+    assert guest.button("Boxes of Enhancing tumour").is_disabled()
+    guest.button("Unlock Enhancing tumour").click()
+    guest.button("Lock Enhancing tumour").wait_for()
+
+
+def test_a_box_is_deleted_and_brought_back_from_its_menu(guest):
+    before = guest.volume("ncr")
+    guest.button("Boxes of Necrotic core").click()
+    guest.page.get_by_text("Delete a box").click()
+    assert guest.await_volume_other_than("ncr", before) == 0
+    guest.button("Boxes of Necrotic core").click()
+    guest.page.get_by_text("Back to the first box").click()
+    assert guest.await_volume_other_than("ncr", 0) == pytest.approx(before, rel=0.2)
+
+
+def test_an_uncertain_slice_is_one_click_away_and_the_keys_go_on(guest):
+    guest.show_only("Axial")
+    slices = guest.page.locator("[data-test=uncertain]")
+    position = guest.page.get_by_role("slider", name="Axial slice position in millimetres")
+    seen = set()
+    for row in range(3):
+        slices.nth(row).click()
+        guest.page.wait_for_timeout(700)
+        seen.add(position.get_attribute("aria-valuenow"))
+    assert len(seen) == len({slices.nth(row).inner_text().split()[0] for row in range(3)})
+    before = position.get_attribute("aria-valuenow")
+    guest.page.locator(".sofa-brand").click()
+    for _ in range(2):
+        guest.page.keyboard.press("n")
+        guest.page.wait_for_timeout(700)
+    assert position.get_attribute("aria-valuenow") != before
+
+
+def test_confidence_and_attention_are_shown(guest):
+    guest.show_only("Axial")
+    seen = guest.quiet_picture()
+    guest.page.get_by_label("Colour what the model is unsure of").click()
+    guest.page.wait_for_timeout(1500)
+    assert np.any(guest.quiet_picture() != seen)
+    guest.page.get_by_label("Colour what the model is unsure of").click()
+    bars = guest.page.locator("[data-test=attention] .sofa-bar")
+    assert bars.count() == 3
+    assert "FLAIR" in bars.nth(1).get_attribute("aria-label")
+
+
+def test_a_case_is_opened_from_the_servers_folder_and_another_by_upload(guest, case_folder, tmp_path):
+    guest.button("Open").click()
+    guest.page.get_by_text("second", exact=True).click()
+    guest.page.get_by_text("scan", exact=True).click()
+    guest.page.get_by_text("4 volumes here").wait_for()
+    guest.button("Open this folder").click()
+    guest.await_state("case_name", "other_t1ce")
+    assert guest.page.inner_text("[data-test=volume-et]") == "–"
+
+    uploaded = write_case(tmp_path / "up", "mine", seed=5)
+    _choose(guest, sorted(uploaded.iterdir()))
+    guest.await_state("case_name", "mine_t1ce")
+    guest.segment()
+    assert guest.volume("et") > 0
+
+    (tmp_path / "t1.nii.gz").write_bytes(b"this is no image")
+    _choose(guest, [tmp_path / "t1.nii.gz"])
+    alert = guest.page.locator(".sofa-messages [role=alert]")
+    alert.wait_for()
+    assert "t1.nii.gz" in alert.inner_text()
+    assert str(tmp_path.root) + "tmp" not in alert.inner_text()
+    assert guest.state("case_name") == "mine_t1ce"
+
+
+def _choose(guest: Visit, files: list[Path]) -> None:
+    with guest.page.expect_file_chooser() as chooser:
+        guest.button("Upload").click()
+    chooser.value.set_files([str(file) for file in files])

@@ -97,7 +97,14 @@
     setTimeout(watch, WATCH_MS);
   }
 
-  window.sofa = { chooseFiles, download };
+  function clicked(event) {
+    const button = event.target.closest("[data-sofa-upload], [data-sofa-download]");
+    if (!button || button.disabled) return;
+    if (button.dataset.sofaDownload) download(button.dataset.sofaDownload);
+    else chooseFiles();
+  }
+
+  window.addEventListener("click", clicked);
   window.addEventListener("keydown", keyPressed);
   window.addEventListener("dragover", (event) => event.preventDefault());
   window.addEventListener("drop", (event) => {

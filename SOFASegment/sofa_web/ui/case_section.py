@@ -31,7 +31,7 @@ def case_section(page: Page) -> None:
                 size="small",
                 disabled=("opening || phase === 'running'",),
                 loading=("opening",),
-                click="window.sofa.chooseFiles()",
+                raw_attrs=["data-sofa-upload"],
             )
         html.P(
             "{{ grid_sentence }}",

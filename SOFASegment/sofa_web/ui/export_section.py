@@ -32,5 +32,5 @@ def export_section() -> None:
                     variant="tonal",
                     prepend_icon="mdi-download",
                     disabled=("phase !== 'ready'",),
-                    click=f"window.sofa.download({address})",
+                    raw_attrs=[f':data-sofa-download="{address}"'],
                 )

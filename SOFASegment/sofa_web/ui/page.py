@@ -110,7 +110,7 @@ def _empty_hint(page: Page) -> None:
                 prepend_icon="mdi-upload",
                 variant="outlined",
                 classes="ma-1",
-                click="window.sofa.chooseFiles()",
+                raw_attrs=["data-sofa-upload"],
             )
 
 
