@@ -10,7 +10,8 @@ from sofa_engine.api import Session
 from sofa_engine.case import Case
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
 from sofa_service.client import EngineClient
-from sofa_service.errors import StartError
+from sofa_service.connection import Connection
+from sofa_service.errors import EngineLostError, StartError
 from sofa_web.engine_host import EngineAddress
 
 _POLL_S = 0.1
@@ -24,7 +25,7 @@ class EngineLink:
         """Remember where the engine's address is written; reach for it when the first case is opened."""
         self._file = file
         self._client: EngineClient | None = None
-        self._url = ""
+        self._address: EngineAddress | None = None
         self._lock = threading.Lock()
 
     def open_session(self, case: Case, progress: ProgressCallback, cancel: CancelToken) -> Session:
@@ -35,34 +36,49 @@ class EngineLink:
             CancelledError: the user gave up waiting.
         """
         progress(Progress("Starting the engine", 0.0))
-        with self._lock:
-            if self._client is None:
-                address = self._await_engine("", cancel)
-                revive = self._revive if address.local else None
-                self._client = EngineClient(address.url, address.token, revive=revive)
-                self._url = address.url
+        client = self._reach(cancel)
         progress(Progress("Handing the case over", 0.0))
-        return self._client.open(case, cancel=cancel)
+        return client.open(case, cancel=cancel)
 
     def close(self) -> None:
         """Hang up."""
         if self._client is not None:
             self._client.close()
 
+    def _reach(self, cancel: CancelToken) -> EngineClient:
+        """Return a client of the engine that runs now; sessions of an earlier one find their own way back."""
+        with self._lock:
+            address = self._await_engine(cancel)
+            if self._client is None or address != self._address:
+                self._client = EngineClient(address.url, address.token, revive=self._revive if address.local else None)
+                self._address = address
+            return self._client
+
     def _revive(self) -> tuple[str, str]:
-        """Wait for the engine that the gateway starts in place of the one that died."""
-        address = self._await_engine(self._url, CancelToken())
-        self._url = address.url
+        """Wait for the engine that the gateway starts in place of one that died."""
+        address = self._await_engine(CancelToken())
         return address.url, address.token
 
-    def _await_engine(self, lost: str, cancel: CancelToken) -> EngineAddress:
+    def _await_engine(self, cancel: CancelToken) -> EngineAddress:
+        """Return the address of an engine that answers; another's engine is not waited for."""
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             cancel.check()
             address = EngineAddress.read(self._file)
             if address.error:
                 raise StartError(address.error)
-            if address.url and address.url != lost:
+            if not address.local or (address.url and _answers(address)):
                 return address
             time.sleep(_POLL_S)
         raise StartError("The engine did not start in time; try again, or ask whoever runs this server.")
+
+
+def _answers(address: EngineAddress) -> bool:
+    connection = Connection(address.url, address.token)
+    try:
+        connection.hello()
+    except EngineLostError:
+        return False
+    finally:
+        connection.close()
+    return True

@@ -1,0 +1,176 @@
+"""Who gets in, what can be reached, and what becomes of visitors who leave; without a browser."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from web_tools import Server, until, write_case
+
+from sofa_engine.errors import InputError
+from sofa_web.allowed_folder import AllowedFolder
+from sofa_web.config import ViewConfig
+
+#: Starting a visitor's views takes a few seconds of both cores.
+PATIENCE = 90
+
+
+@pytest.fixture(scope="module")
+def server(start_server: Callable[..., Server]) -> Server:
+    return start_server(prefix="/sofa", max_visitors=1)
+
+
+@pytest.fixture(scope="module")
+def inside(server: Server) -> Iterator[httpx.Client]:
+    """Somebody who came with the token, followed to the scene."""
+    with httpx.Client(timeout=PATIENCE, follow_redirects=True) as client:
+        answer = client.get(server.address)
+        assert answer.status_code == 200, answer.text
+        client.base_url = str(answer.url).removesuffix("index.html")
+        yield client
+
+
+def test_without_the_token_nothing_is_shown(server):
+    for address in (server.base, f"{server.base}?token=wrong", f"{server.base}v/anything/index.html"):
+        answer = httpx.get(address)
+        assert answer.status_code == 401
+        assert "token" in answer.text
+        assert not answer.cookies
+
+
+def test_the_page_lies_under_the_prefix_and_allows_no_other_host(inside, server):
+    assert str(inside.base_url).startswith(server.base + "v/")
+    policy = inside.get("index.html").headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "http" not in policy.replace("https:", "").replace("http:", "")
+
+
+def test_coming_back_leads_to_the_same_scene_and_a_further_visitor_is_told_that_it_is_full(inside, server):
+    assert str(inside.get(server.base).url) == str(inside.base_url) + "index.html"
+    answer = httpx.get(server.address)
+    assert answer.status_code == 503
+    assert "taken" in answer.text
+
+
+def test_a_page_of_another_site_is_refused(inside):
+    answer = inside.get("session", headers={"Origin": "https://evil.example"})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["../../../../etc/passwd", "%2e%2e/%2e%2e/%2e%2e/etc/passwd", "..%2f..%2fetc%2fpasswd"]
+)
+def test_no_path_leads_out_of_what_is_served(inside, path):
+    answer = inside.get(httpx.URL(f"{inside.base_url}{path}"))
+    assert answer.status_code in {401, 404}
+    assert "root:" not in answer.text
+
+
+def test_the_visitors_own_port_lets_only_the_gateway_in(inside, server):
+    (process,) = server.processes("sofa_web.visitor")
+    ports = [c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert len(ports) == 1
+    for path in ("/index.html", "/ws", "/download/labels"):
+        assert httpx.get(f"http://127.0.0.1:{ports[0]}{path}").status_code == 403
+
+
+def test_there_is_nothing_to_download_before_a_case_is_segmented(inside):
+    answer = inside.get("download/labels")
+    assert answer.status_code == 409
+    assert "press Segment" in answer.text
+    assert inside.get("download/..%2f..%2fetc").status_code in {404, 409}
+
+
+def test_an_upload_with_a_wicked_name_stays_in_its_folder(inside, tmp_path):
+    case = write_case(tmp_path / "case", "up")
+    files = [("file", (f"../../../{f.name}", f.read_bytes())) for f in sorted(case.iterdir())]
+    assert inside.post("upload", files=files).json() == {"ok": True}
+    answer = inside.post("upload", files=[("file", ("/etc/t1.nii.gz", b"no image"))])
+    assert answer.status_code == 400
+    assert "t1.nii.gz" in answer.json()["sentence"]
+    assert "/etc" not in answer.json()["sentence"]
+
+
+def test_an_idle_visitor_is_ended_and_told_so(start_server):
+    server = start_server(idle_minutes=0.05)
+    with httpx.Client(timeout=PATIENCE, follow_redirects=True) as client:
+        page = str(client.get(server.address).url)
+        until(lambda: not server.processes("sofa_web.visitor"))
+        answer = client.get(page)
+        assert answer.status_code == 410
+        assert "not used" in answer.text
+        assert client.get(page.replace("index.html", "session")).status_code == 410
+
+
+def test_when_the_server_is_killed_no_process_is_left(start_server):
+    server = start_server()
+    httpx.get(server.address, timeout=PATIENCE)
+    until(lambda: server.processes("sofa_service"))
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    os.kill(server.process.pid, signal.SIGKILL)
+    _gone, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []
+
+
+def test_off_loopback_encryption_is_required(case_folder):
+    with pytest.raises(InputError, match="without encryption"):
+        ViewConfig(host="0.0.0.0", case=case_folder).check()
+    ViewConfig(host="0.0.0.0", case=case_folder, behind_proxy=True).check()
+    with pytest.raises(InputError, match="not a folder"):
+        ViewConfig(case=case_folder / "missing").check()
+
+
+def test_the_command_prints_the_address_and_ends_cleanly(case_folder):
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "sofa_cli.main", "view", str(case_folder), "--port", "0", "--no-browser"]
+    code = "from sofa_cli.main import run; run()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command[3:]],
+        env={**os.environ, "PYTHONPATH": str(root / "SOFASegment")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    said = process.stdout.readline()
+    assert said.startswith("SOFA is at http://localhost:")
+    assert "?token=" in said
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+
+
+class TestAllowedFolder:
+    """Nothing outside of the operator's folder can be reached."""
+
+    @pytest.fixture
+    def allowed(self, tmp_path: Path) -> AllowedFolder:
+        write_case(tmp_path / "cases" / "one")
+        write_case(tmp_path / "secret" / "two")
+        (tmp_path / "cases" / "sneaky").symlink_to(tmp_path / "secret")
+        linked = tmp_path / "cases" / "linked"
+        linked.mkdir()
+        (linked / "x_t1.nii.gz").symlink_to(tmp_path / "secret" / "two" / "patient_t1.nii.gz")
+        (tmp_path / "cases" / ".hidden").mkdir()
+        return AllowedFolder(tmp_path / "cases")
+
+    def test_lists_what_is_inside_and_opens_it(self, allowed, tmp_path):
+        assert allowed.listing("").folders == ("linked", "one")
+        assert allowed.listing("one").volumes == 4
+        assert allowed.case_folder("one") == tmp_path / "cases" / "one"
+
+    @pytest.mark.parametrize(
+        "path", ["..", "../secret", "../secret/two", "/etc", "one/../../secret", "sneaky", "sneaky/two", "a\0b", "no"]
+    )
+    def test_refuses_what_leads_out_in_the_same_words_as_what_does_not_exist(self, allowed, path):
+        for ask in (allowed.listing, allowed.case_folder):
+            with pytest.raises(InputError, match="not a folder that this server offers"):
+                ask(path)
+
+    def test_refuses_a_case_whose_file_is_a_link_to_the_outside(self, allowed):
+        with pytest.raises(InputError, match="leads outside"):
+            allowed.case_folder("linked")
