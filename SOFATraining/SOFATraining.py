@@ -116,13 +116,12 @@ class SOFATrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = SOFATrainingLogic()
         controller = self.logic.controller
 
-        self.settings = SettingsBinding(self.ui, lambda: controller.state)
         self.training = TrainingSection(self.ui, controller, self._prepareTraining, self._updateSections)
         self.cases = CasesSection(self.ui, controller, self._prepareReading)
         self.addCase = AddCaseSection(self.ui, controller, self._prepareReading, self.training.tell, self.cases.onCheck)
         self.progress = ProgressSection(self.ui, controller)
         self.result = ResultSection(self.ui, controller, self.training.tell)
-        self.ui.datasetPathLineEdit.connect("currentPathChanged(QString)", self.cases.onChosen)
+        self.settings = SettingsBinding(self.ui, lambda: controller.state)
         self.quitGuard = QuitGuard(controller)
 
         self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.StartCloseEvent, self.onSceneStartClose)

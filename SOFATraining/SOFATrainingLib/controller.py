@@ -39,6 +39,8 @@ class Phase(Enum):
 
 BUSY = frozenset({Phase.CHECKING, Phase.PREPARING, Phase.TRAINING, Phase.STOPPING})
 
+_LAYOUT_MS = 200
+
 
 class TrainingController:
     """Trains on a dataset in processes of its own and shows in the scene how it goes.
@@ -168,6 +170,9 @@ class TrainingController:
         """Show curves and preview in the views, or what was there before."""
         if self.state is not None:
             views.setCurvesShown(self.state, shown)
+        if shown:
+            # Views of a new layout get their sizes after this function has returned.
+            self._scheduler.callLater(_LAYOUT_MS, self._facePreview)
 
     def endWithSlicer(self) -> None:
         """End everything now, with a checkpoint if the run manages to write one; takes seconds."""
@@ -339,6 +344,10 @@ class TrainingController:
             showPreview(self.state, preview)
             self.previewChanged.emit(preview)
         views.connectViews(self.state)
+
+    def _facePreview(self) -> None:
+        if self.curvesShown():
+            views.facePreview(self.state)
 
     def _cancel(self) -> None:
         if self._watch is not None:

@@ -92,6 +92,21 @@ class RunStatus:
             for epoch in sorted(self._validations)
         ]
 
+    def lastDice(self) -> list[float]:
+        """Return the newest validation, one value per region of `REGIONS`; empty before the first."""
+        rows = self.dice()
+        return rows[-1][1:] if rows else []
+
+    def bestDice(self) -> list[float]:
+        """Return the validation whose weights are kept as the best: the highest mean, the first of equals."""
+        rows = [row[1:] for row in self.dice()]
+
+        def mean(values: list[float]) -> float:
+            known = [value for value in values if not math.isnan(value)]
+            return sum(known) / max(1, len(known))
+
+        return max(rows, key=mean) if rows else []
+
 
 class LogFollower:
     """Reads a run's log as it grows."""

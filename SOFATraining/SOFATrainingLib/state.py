@@ -75,7 +75,8 @@ class TrainingState(SceneState):
         chosen, dataset = self._path("results"), self.dataset
         if chosen is not None or dataset is None:
             return chosen
-        return dataset.with_name(f"{dataset.stem}-training")
+        name = dataset.stem if dataset.suffix.lower() == ".csv" else dataset.name
+        return dataset.parent / f"{name}-training"
 
     @results.setter
     def results(self, path: Path | None) -> None:

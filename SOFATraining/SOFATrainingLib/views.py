@@ -72,6 +72,14 @@ def connectViews(state: TrainingState) -> None:
     _face(sliceNode, volume)
 
 
+def facePreview(state: TrainingState) -> None:
+    """Turn the view to the preview and fit it in; to be called again once a new layout has its size."""
+    volume = state.get(PREVIEW_VOLUME)
+    composite, sliceNode = _redSlice(state)
+    if volume is not None and composite is not None and composite.GetBackgroundVolumeID() == volume.GetID():
+        _face(sliceNode, volume)
+
+
 def _face(sliceNode: Any, volume: Any) -> None:
     """Turn a slice view to a volume of one slice and fit it in."""
     sliceNode.RotateToVolumePlane(volume)

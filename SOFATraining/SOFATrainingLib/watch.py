@@ -60,7 +60,11 @@ class Watch:
     def _tell(self, running: bool, found: Any) -> None:
         if self._closed:
             return
-        self._told(found)
+        try:
+            self._told(found)
+        except Exception:
+            # A picture that cannot be drawn is no reason to lose sight of a training.
+            logging.exception("SOFA: news of a training could not be shown")
         if self._closed:
             return
         if running:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
@@ -30,6 +29,7 @@ class CasesSection:
             prepare: makes sure that files can be read; False where the user declined.
         """
         self._ui, self._controller, self._prepare = ui, controller, prepare
+        self._shown: tuple[CaseRow, ...] = ()
         table = ui.casesTable
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
@@ -37,12 +37,12 @@ class CasesSection:
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(_ROW_PX)
         ui.checkButton.connect("clicked()", self.onCheck)
-        controller.casesChanged.connect(self._fill)
+        controller.casesChanged.connect(self._onCases)
         self.update()
 
     def close(self) -> None:
         """Stop listening."""
-        self._controller.casesChanged.disconnect(self._fill)
+        self._controller.casesChanged.disconnect(self._onCases)
 
     def update(self) -> None:
         """Show what can be done, and nothing of another folder."""
@@ -50,25 +50,27 @@ class CasesSection:
         dataset = None if state is None else state.dataset
         self._ui.checkButton.enabled = dataset is not None and not self._controller.busy
         self._ui.datasetPathLineEdit.enabled = state is not None and not self._controller.busy
+        checked = dataset is not None and dataset == self._controller.checkedDataset
+        self._fill(self._controller.rows if checked else ())
         if dataset is None:
             self._ui.casesLabel.text = _("Choose the folder with the cases to train on.")
-        elif dataset != self._controller.checkedDataset:
-            self._ui.casesLabel.text = _("Not checked yet.")
-        fits = dataset is not None and dataset == self._controller.checkedDataset
-        if not fits and self._ui.casesTable.rowCount:
-            self._ui.casesTable.setRowCount(0)
+        elif not checked:
+            self._ui.casesLabel.text = _("Not checked yet; Start training does it too.")
+        else:
+            self._ui.casesLabel.text = summary(self._controller.rows)
 
     def onCheck(self) -> None:
         """Look at every case."""
         if self._prepare():
             self._controller.check()
 
-    def onChosen(self, path: str) -> None:
-        """Look at the folder that the user has chosen, as soon as it is one."""
-        if path and Path(path).is_dir() and not self._controller.busy:
-            self.onCheck()
+    def _onCases(self, _rows: tuple[CaseRow, ...]) -> None:
+        self.update()
 
-    def _fill(self, rows: Sequence[CaseRow]) -> None:
+    def _fill(self, rows: tuple[CaseRow, ...]) -> None:
+        if rows == self._shown:
+            return
+        self._shown = rows
         table = self._ui.casesTable
         table.setRowCount(len(rows))
         for number, row in enumerate(rows):
@@ -81,5 +83,3 @@ class CasesSection:
             cells = (mark, qt.QTableWidgetItem(row.case), qt.QTableWidgetItem(row.subject), problem)
             for column, cell in enumerate(cells):
                 table.setItem(number, column, cell)
-        self._ui.casesLabel.text = summary(rows) if rows else _("Not checked yet.")
-        self.update()

@@ -67,11 +67,10 @@ class ProgressSection:
             self._controller.openRun(Path(folder))
 
     def _onStatus(self, status: RunStatus) -> None:
-        rows = status.dice()
+        last, best = status.lastDice(), status.bestDice()
         for column in range(self._ui.diceTable.columnCount):
-            values = [row[column + 1] for row in rows if not math.isnan(row[column + 1])]
-            self._setCell(0, column, values[-1] if values else None)
-            self._setCell(1, column, max(values) if values else None)
+            self._setCell(0, column, last[column] if last else math.nan)
+            self._setCell(1, column, best[column] if best else math.nan)
         facts = status.facts
         validating = facts.get("validation_cases") or 0
         text = _("{training} cases train, {validating} validate, on {device}.").format(
@@ -89,7 +88,7 @@ class ProgressSection:
         )
         self._ui.previewLabel.visible = True
 
-    def _setCell(self, row: int, column: int, value: float | None) -> None:
-        item = qt.QTableWidgetItem("–" if value is None else f"{value:.3f}")
+    def _setCell(self, row: int, column: int, value: float) -> None:
+        item = qt.QTableWidgetItem("–" if math.isnan(value) else f"{value:.3f}")
         item.setTextAlignment(qt.Qt.AlignCenter)
         self._ui.diceTable.setItem(row, column, item)

@@ -11,6 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SOFASegmentQt.settings import EngineSettings
+from SOFATrainingLib.follow import REGIONS
 
 if TYPE_CHECKING:
     from SOFATrainingLib.card import ResultCard
@@ -66,7 +67,8 @@ def cardText(card: ResultCard) -> str:
     cases = _("{training} for training, {validating} for validation").format(
         training=card.trainingCases, validating=card.validationCases
     )
-    dice = "&nbsp;&nbsp; ".join(f"{name}&nbsp;<b>{value:.3f}</b>" for name, value in card.dice.items())
+    inOrder = [(name, card.dice[name]) for name in REGIONS if name in card.dice]
+    dice = "&nbsp;&nbsp; ".join(f"{name}&nbsp;<b>{value:.3f}</b>" for name, value in inOrder)
     lines = {
         _("Checkpoint"): html.escape(str(card.path)),
         _("Cases"): f"{cases}<br>{html.escape(card.dataset)}" if card.dataset else cases,

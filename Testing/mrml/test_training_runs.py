@@ -13,6 +13,7 @@ import psutil
 import pytest
 import SimpleITK as sitk
 import slicer
+from safetensors import safe_open
 
 from sofa_engine.itk_images import geometry_of
 from sofa_engine.types import SubRegion
@@ -109,6 +110,22 @@ def test_a_training_runs_from_a_folder_of_cases_to_a_checkpoint_with_its_card(tr
     assert state.get(roles.LOSS_CHART).GetNumberOfPlotSeriesNodes() == 3
     assert state.get(roles.DICE_CHART).GetNumberOfPlotSeriesNodes() == 5
     assert [node.GetYColumnName() for node in state.getAll(roles.DICE_SERIES)] == ["NCR", "ED", "ET", "TC", "WT"]
+
+
+def test_decoder_and_attention_learn_while_the_encoder_stays_as_it_was(trainer: Trainer):
+    trainer.choose(epochs=1, part=Part.DECODER)
+    trainer.state.configuration = None  # as most users have it
+    trainer.controller.start()
+    trainer.wait(lambda: not trainer.controller.busy)
+    assert trainer.failures == []
+    with (
+        safe_open(trainer.state.startWeights, framework="numpy") as start,
+        safe_open(trainer.controller.result.path, framework="numpy") as end,
+    ):
+        changed = {k for k in start.keys() if not np.array_equal(start.get_tensor(k), end.get_tensor(k))}
+    assert any(key.startswith("mask_decoder.") for key in changed)
+    assert any(key.startswith("attention.") for key in changed)
+    assert not any(key.startswith("image_encoder.") for key in changed)
 
 
 def test_the_preview_lies_where_the_patient_lies(trainer: Trainer):
