@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import SimpleITK as sitk
+
 from expert_predictor import ExpertPredictor
 from fakes import ThresholdPredictor
-
 from sofa_engine.case import Case
 from sofa_engine.itk_images import to_itk
 from sofa_engine.session import SegmentationSession

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import nibabel
 import numpy as np
 import psutil
-from fakes import fake_case
 from matplotlib import image as pictures
 
+from fakes import fake_case
 from sofa_web.config import ViewConfig
 
 _TESTING = Path(__file__).resolve().parent

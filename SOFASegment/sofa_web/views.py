@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import slicer
+import vtk
 from trame_slicer.core import LayoutManager, SlicerApp
 from trame_slicer.rca_view import register_rca_factories
 from trame_slicer.views import Layout, LayoutDirection, ViewLayoutDefinition
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from trame_server import Server
 
 _FPS = 30.0
+#: Of the views that the mouse is not in. Where no GPU draws, each of their frames is one less of the view in use.
 _FPS_ASIDE = 15.0
+_FPS_ASIDE_IN_SOFTWARE = 3.0
+_SOFTWARE = ("llvmpipe", "softpipe", "swrast", "SwiftShader")
 #: JPEG quality while something moves; a still picture follows at quality 90.
 _MOVING_QUALITY = 75
 
@@ -34,7 +38,7 @@ class Views:
             slice_view_ui_f=slice_overlay,
             three_d_view_ui_f=threed_overlay,
             target_fps=_FPS,
-            blur_fps=_FPS_ASIDE,
+            blur_fps=_FPS_ASIDE_IN_SOFTWARE if draws_in_software() else _FPS_ASIDE,
             interactive_quality=_MOVING_QUALITY,
         )
         self.layout = LayoutManager(app.scene, app.view_manager, server)
@@ -96,6 +100,17 @@ class Views:
         """Draw all views, for a browser that has just come."""
         for view in self._app.view_manager.get_views():
             view.schedule_render()
+
+
+def draws_in_software() -> bool:
+    """Whether OpenGL runs on the CPU here."""
+    window = vtk.vtkRenderWindow()
+    window.SetOffScreenRendering(True)
+    window.SetSize(8, 8)
+    window.Render()
+    told = window.ReportCapabilities()
+    window.Finalize()
+    return any(name in told for name in _SOFTWARE)
 
 
 class _Fit:

@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("trame_slicer", reason="trame-slicer is not installed (pip install 'sofa-brain-tumor[app]')")
 
-from sofa_web.config import ViewConfig  # noqa: E402
-from web_tools import Server, Visit, write_case  # noqa: E402
+from sofa_web.config import ViewConfig
+from web_tools import Server, Visit, write_case
 
 _ARGUMENTS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from web_tools import Server, Visit, until, visit_id
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from fakes import ThresholdPredictor
-from web_tools import Server, Visit, nifti, write_case
 
+from fakes import ThresholdPredictor
 from sofa_engine.opening import open_case
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import LabelScheme, SubRegion
+from web_tools import Server, Visit, nifti, write_case
 
 #: Enhancing tumour's box, as `SOFASegmentLib.appearance` colours it.
 YELLOW = (255, 217, 26)

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from web_tools import Server, until, write_case
 
 from sofa_engine.errors import InputError
 from sofa_web.allowed_folder import AllowedFolder
 from sofa_web.config import ViewConfig
+from web_tools import Server, until, write_case
 
 #: Starting a visitor's views takes a few seconds of both cores.
 PATIENCE = 90
