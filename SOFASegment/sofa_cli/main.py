@@ -80,7 +80,6 @@ def load(name: str) -> Any:
 
     Raises:
         SofaError: the extra that it needs is not installed.
-
     """
     lazy = COMMANDS[name]
     module, _, attribute = lazy.target.partition(":")

@@ -162,7 +162,6 @@ class Cluster:
         Raises:
             EngineLostError: nothing answers there.
             InputError: the weights cannot be read.
-
         """
         packages = [str(Path(package.__file__).parent) for package in (sofa_engine, sofa_service) if package.__file__]
         _knock(address)

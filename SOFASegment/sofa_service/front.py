@@ -73,7 +73,6 @@ class Front:
 
         Raises:
             StartError: one of them did not start; none is left running.
-
         """
         try:
             with ThreadPoolExecutor(len(self._workers)) as pool:
@@ -159,7 +158,6 @@ def build_front(config: ServeConfig) -> FastAPI:
 
     Raises:
         StartError: a worker did not start.
-
     """
     front = Front(config)
     front.start()
