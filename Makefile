@@ -42,7 +42,7 @@ $(VENV)/.app: $(VENV)/.demo
 $(VENV)/.test: $(VENV)/.demo Testing/system-packages.sh
 	@sh Testing/system-packages.sh
 	@echo "Installing what the tests need"
-	@$(PIP) --editable '.[app,train,test]'
+	@$(PIP) --editable '.[app,train,cluster,test]'
 	@touch $@
 
 demo: $(VENV)/.demo $(if $(VIEW),$(VENV)/.app) ## Segment a case: the built-in one, or CASE=folder; VIEW=1 opens it in a browser

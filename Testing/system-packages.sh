@@ -3,7 +3,7 @@
 # Debian and Ubuntu as root: installed. Anyone else: named in one sentence.
 set -eu
 
-packages="libegl1 libgl1 libgles2 libegl-mesa0 libgl1-mesa-dri libglib2.0-0 libxkbcommon0 libdbus-1-3 libfontconfig1 fonts-dejavu-core cmake chromium"
+packages="curl openssl libegl1 libgl1 libgles2 libegl-mesa0 libgl1-mesa-dri libglib2.0-0 libxkbcommon0 libdbus-1-3 libfontconfig1 fonts-dejavu-core cmake chromium"
 
 missing=""
 for package in $packages; do
