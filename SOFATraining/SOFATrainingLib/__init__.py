@@ -18,6 +18,8 @@ Modules
     checking     the program that says what is wrong with which case; cases: its answer as rows of a table
     plan         the user's choices -> configuration, folds and folders of a run, wrong ones refused with a sentence
     child        one process and its tree: start, find again, ask to stop, end
+    watch        looks after a process from time to time; stages: checking and preparing a dataset, each in a process
+    run          one run of `sofa train`: started or found again, followed, asked to stop
     follow       the run's log -> where it stands, the points of its curves, the time left
     curves       tables, series and charts of loss and Dice; views: the layout that shows them beside the preview
     preview      a validation slice with truth and prediction, as volume and segmentations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import Enum
@@ -15,12 +14,12 @@ from SOFASegmentLib.scheduler import Scheduler
 from SOFASegmentLib.signals import Signal
 from SOFATrainingLib import plan, views
 from SOFATrainingLib.card import ResultCard, resultOf
-from SOFATrainingLib.cases import CaseRow, readProgress, readRows, usable
-from SOFATrainingLib.child import Child
+from SOFATrainingLib.cases import CaseRow, usable
 from SOFATrainingLib.curves import showCurves
 from SOFATrainingLib.plan import Choices
 from SOFATrainingLib.preview import Preview, showPreview
 from SOFATrainingLib.run import Ending, Intent, News, TrainingRun
+from SOFATrainingLib.stages import watchChecking, watchPreparing
 from SOFATrainingLib.state import TrainingState
 from SOFATrainingLib.watch import Watch
 
@@ -68,7 +67,6 @@ class TrainingController:
         self.result: ResultCard | None = None
         self._scheduler = scheduler
         self._watch: Watch | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def busy(self) -> bool:
@@ -206,34 +204,20 @@ class TrainingController:
             self._setPhase(self.phase)
 
     def _check(self, dataset: Path, then: Callable[[], None]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sofa-checking-", ignore_cleanup_errors=True)
-        output = Path(self._folder.name) / "output.txt"
-        child = Child.start(["-m", "SOFATrainingLib.checking", str(dataset)], output)
         before = self.phase
 
-        def told(progress: tuple[int, int]) -> None:
-            done, found = progress or (0, 0)
-            of = f" {done} of {found}" if found else ""
-            self._setProgress(Progress(f"Checking cases{of}", done / found if found else 0.0))
-
-        def ended() -> None:
-            try:
-                self.rows = readRows(child.printed())
-                if not self.rows:
-                    raise InputError(child.complaint() or "The cases could not be checked; try again.")
-            except SofaError as error:
-                self.rows, self.checkedDataset = (), None
-                self.failed.emit(str(error))
-            else:
-                self.checkedDataset = dataset
+        def done(rows: tuple[CaseRow, ...], sentence: str) -> None:
+            self.rows, self.checkedDataset = rows, dataset if rows else None
             self._setPhase(before)
-            self.casesChanged.emit(self.rows)
-            if self.rows:
+            self.casesChanged.emit(rows)
+            if rows:
                 then()
+            else:
+                self.failed.emit(sentence)
 
+        self._watch = watchChecking(self._scheduler, dataset, self._setProgress, done)
         self._setPhase(Phase.CHECKING)
         self._setProgress(Progress("Checking cases", 0.0))
-        self._watch = Watch(self._scheduler, child, lambda: readProgress(child.printed()), told, ended)
 
     def _onlyChecked(self) -> None:
         """Do nothing with checked cases but show them."""
@@ -244,38 +228,23 @@ class TrainingController:
             self.failed.emit("No case can be used; the table says what is wrong with each.")
             return
 
+        def done(ready: tuple[CaseRow, ...], sentence: str) -> None:
+            self._setPhase(Phase.IDLE)
+            if ready:
+                self._attempt(lambda: self._begin(choices, ready))
+            if sentence:
+                (self.warned if ready else self.failed).emit(sentence)
+
         def begin() -> None:
-            plan.forget(plan.outdated(rows, choices.prepared))
-            if len(plan.preparedRows(rows, choices.prepared)) == len(rows):
+            watch = watchPreparing(self._scheduler, choices, rows, self._setProgress, done)
+            if watch is None:
                 self._begin(choices, rows)
                 return
-            child = Child.start(plan.prepareArguments(choices), choices.results / "prepare.txt")
-
-            def told(done: int | None) -> None:
-                text = f"Preparing cases {done or 0} of {len(rows)}"
-                self._setProgress(Progress(text, (done or 0) / len(rows)))
-
+            self._watch = watch
             self._setPhase(Phase.PREPARING)
-            told(0)
-            self._watch = Watch(
-                self._scheduler,
-                child,
-                lambda: len(plan.preparedRows(rows, choices.prepared)),
-                told,
-                lambda: self._onPrepared(choices, rows, child),
-            )
+            self._setProgress(Progress(f"Preparing {len(rows)} cases", 0.0))
 
         self._attempt(begin)
-
-    def _onPrepared(self, choices: Choices, rows: Sequence[CaseRow], child: Child) -> None:
-        ready = plan.preparedRows(rows, choices.prepared)
-        self._setPhase(Phase.IDLE)
-        if not ready:
-            self.failed.emit(child.complaint() or "No case could be prepared; try again.")
-            return
-        if len(ready) < len(rows):
-            self.warned.emit(f"{len(rows) - len(ready)} of {len(rows)} cases are left out: {child.complaint()}")
-        self._attempt(lambda: self._begin(choices, ready))
 
     def _begin(self, choices: Choices, rows: Sequence[CaseRow]) -> None:
         folder = choices.newRunFolder(datetime.now())
@@ -358,7 +327,6 @@ class TrainingController:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-        self._folder = None
 
     def _post(self, function: Callable[[Any], None], value: Any) -> None:
         self._scheduler.post(lambda: function(value))

@@ -263,6 +263,28 @@ def test_cases_with_problems_are_marked_and_left_out(trainer: Trainer):
     assert trainer.controller.result.trainingCases == 1
 
 
+def test_a_case_that_cannot_be_prepared_is_left_out_and_named(trainer: Trainer):
+    trainer.choose(epochs=1)
+    damaged = writeCase(trainer.state.dataset, "Patient_9", 3) / "Patient_9_flair.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-2000])  # the header is whole, so that checking alone finds nothing
+    trainer.controller.start()
+    trainer.waitFor(Phase.FINISHED)
+    assert len(trainer.warnings) == 1
+    assert trainer.warnings[0].startswith("1 of 3 cases are left out:")
+    assert "Patient_9" in trainer.warnings[0]
+
+
+def test_stopping_while_cases_are_prepared_leaves_no_process(trainer: Trainer):
+    trainer.choose(prepared=False)
+    trainer.controller.start()
+    trainer.waitFor(Phase.PREPARING)
+    process = psutil.Process(trainer.controller._watch.child.pid)
+    trainer.controller.stop()
+    assert trainer.controller.phase is Phase.IDLE
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    assert trainer.failures == [] and trainer.controller.run is None
+
+
 def test_a_case_that_was_corrected_since_is_prepared_again(trainer: Trainer):
     trainer.train(epochs=1)
     file = trainer.state.results / "prepared" / "Patient_0.npz"
