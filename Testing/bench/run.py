@@ -128,7 +128,8 @@ def _show(rows: list, record: dict, title: str) -> None:
     console.print(table)
     console.print(
         "* extrapolated from the medians of one image and one box: 155 slices x 4 sequences, and 2 passes x 3 "
-        f"sub-regions. Peak memory of this process: {record['peak_memory_gib']:.2f} GiB. Spread: longest over shortest repeat."
+        f"sub-regions. Peak memory of this process: {record['peak_memory_gib']:.2f} GiB. "
+        "Spread: longest over shortest repeat."
     )
 
 
