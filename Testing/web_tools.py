@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -31,7 +32,17 @@ from sofa_web.server import serve
 serve(ViewConfig.model_validate_json(os.environ["SOFA_TEST_VIEW"]), lambda address: print(address, flush=True))
 """
 _START_S = 90
+CHROMIUM = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+_CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BRATS_NAMES = {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair"}
+
+
+def chromium_path() -> str | None:
+    """The system's Chromium, or None, which makes Playwright look for its own."""
+    return next(filter(None, map(shutil.which, _CHROMIUM_NAMES)), None)
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:

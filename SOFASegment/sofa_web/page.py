@@ -57,7 +57,7 @@ class Page:
         self.uploads = Uploads(config.scratch, self.case.open_folder)
         self.downloads = Downloads(config.scratch, lambda: workspace.controller)
         server.controller.trigger("sofa_key")(self._on_key)
-        build_page(self, server, views)
+        build_page(self, server)
         server.controller.on_client_connected.add(views.redraw)
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""The four views: what they are, how they are laid out, and what lies in their layers."""
+"""The four views: what they are, which of them are drawn, and what lies in their layers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 import vtk
-from trame_slicer.core import LayoutManager, SlicerApp
+from trame_slicer.core import SlicerApp
 from trame_slicer.rca_view import register_rca_factories
-from trame_slicer.views import Layout, LayoutDirection, ViewLayoutDefinition
+from trame_slicer.views import ViewLayoutDefinition
 
 from sofa_web.ui.view_overlay import slice_overlay, threed_overlay
 
@@ -23,6 +23,14 @@ _SOFTWARE = ("llvmpipe", "softpipe", "swrast", "SwiftShader")
 #: JPEG quality while something moves; a still picture follows at quality 90.
 _MOVING_QUALITY = 75
 
+_VIEWS = {
+    "axial": ViewLayoutDefinition.slice_view("Axial", color="#F34A33"),
+    "threed": ViewLayoutDefinition.threed_view(name="ThreeD", background_color=("#14171a", "#2a2f34")),
+    "coronal": ViewLayoutDefinition.slice_view("Coronal", color="#6DAD4A"),
+    "sagittal": ViewLayoutDefinition.slice_view("Sagittal", color="#EFD64D"),
+}
+#: Name of each view's own part of the page, row by row.
+VIEW_TEMPLATES = {name: definition.singleton_tag for name, definition in _VIEWS.items()}
 LAYOUTS = {"four": "Four views", "axial": "Axial", "coronal": "Coronal", "sagittal": "Sagittal", "threed": "3D"}
 
 
@@ -41,9 +49,9 @@ class Views:
             blur_fps=_FPS_ASIDE_IN_SOFTWARE if draws_in_software() else _FPS_ASIDE,
             interactive_quality=_MOVING_QUALITY,
         )
-        self.layout = LayoutManager(app.scene, app.view_manager, server)
-        self.layout.register_layout_dict(_layouts())
-        self.layout.set_layout("four")
+        for definition in _VIEWS.values():
+            app.view_manager.create_view(definition)
+        self.show_layout("four")
         for view in app.view_manager.get_slice_views():
             # Smoothing the few lines over a picture would cost a quarter of every frame where no GPU draws.
             view.render_window().SetMultiSamples(0)
@@ -51,8 +59,9 @@ class Views:
         self.show_crosshair(True)
 
     def show_layout(self, name: str) -> None:
-        """Show one of `LAYOUTS`."""
-        self.layout.set_layout(name)
+        """Draw the views that one of `LAYOUTS` shows, and no others; where they lie is the page's affair."""
+        shown = _VIEWS.values() if name == "four" else [_VIEWS[name]]
+        self._app.view_manager.set_current_view_ids([definition.singleton_tag for definition in shown])
 
     def show_background(self, node: Any) -> None:
         """Lay a volume under everything else."""
@@ -142,20 +151,3 @@ class _Fit:
             offset = self._view.get_slice_value()
             self.fit()
             self._view.set_slice_value(offset)
-
-
-def _layouts() -> dict[str, Layout]:
-    axial = ViewLayoutDefinition.slice_view("Axial", color="#F34A33")
-    coronal = ViewLayoutDefinition.slice_view("Coronal", color="#6DAD4A")
-    sagittal = ViewLayoutDefinition.slice_view("Sagittal", color="#EFD64D")
-    threed = ViewLayoutDefinition.threed_view(name="ThreeD", background_color=("#14171a", "#2a2f34"))
-    column = LayoutDirection.Vertical
-    return {
-        "four": Layout(
-            LayoutDirection.Horizontal, [Layout(column, [axial, coronal]), Layout(column, [threed, sagittal])]
-        ),
-        "axial": Layout(column, [axial]),
-        "coronal": Layout(column, [coronal]),
-        "sagittal": Layout(column, [sagittal]),
-        "threed": Layout(column, [threed]),
-    }

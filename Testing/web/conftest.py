@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,7 @@ import pytest
 pytest.importorskip("trame_slicer", reason="trame-slicer is not installed (pip install 'sofa-brain-tumor[app]')")
 
 from sofa_web.config import ViewConfig
-from web_tools import Server, Visit, write_case
-
-_ARGUMENTS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from web_tools import CHROMIUM, Server, Visit, chromium_path, write_case
 
 
 @pytest.fixture(scope="session")
@@ -33,10 +26,9 @@ def browser() -> Iterator[Any]:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
         give_up("Playwright is not installed (pip install playwright)")
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
+            browser = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM)
         except Error as error:
             give_up(f"no Chromium could be started ({str(error).splitlines()[0]}); install it or: playwright install")
         yield browser

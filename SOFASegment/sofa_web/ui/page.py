@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trame.ui.vuetify3 import VAppLayout
-from trame.widgets import html
+from trame.widgets import client, html
 from trame.widgets import vuetify3 as v
 
 from sofa_web.ui.case_section import browse_dialog, case_section
@@ -15,13 +15,12 @@ from sofa_web.ui.judge_section import judge_section
 from sofa_web.ui.keys_dialog import keys_dialog
 from sofa_web.ui.segment_section import segment_section
 from sofa_web.ui.sub_regions_section import sub_regions_section
-from sofa_web.views import LAYOUTS
+from sofa_web.views import LAYOUTS, VIEW_TEMPLATES
 
 if TYPE_CHECKING:
     from trame_server import Server
 
     from sofa_web.page import Page
-    from sofa_web.views import Views
 
 _LAYOUT_ICONS = {
     "four": "mdi-view-grid-outline",
@@ -32,7 +31,7 @@ _LAYOUT_ICONS = {
 }
 
 
-def build_page(page: Page, server: Server, views: Views) -> None:
+def build_page(page: Page, server: Server) -> None:
     """Build everything that the browser shows."""
     with VAppLayout(server) as layout:
         layout.root.theme = ("theme",)
@@ -54,8 +53,7 @@ def build_page(page: Page, server: Server, views: Views) -> None:
         browse_dialog(page)
         keys_dialog()
         with v.VMain(classes="sofa-main"):
-            with html.Div(classes="sofa-views"):
-                views.layout.initialize_layout_grid(layout)
+            _views()
             _empty_hint(page)
             _messages()
 
@@ -86,6 +84,18 @@ def _bar(page: Page) -> None:
 
 def _icon_button(icon: str, title: str, click: object, **more: object) -> None:
     v.VBtn(icon=icon, size="small", click=click, raw_attrs=[f'aria-label="{title}"', f'title="{title}"'], **more)
+
+
+def _views() -> None:
+    """Lay the views out in two rows; a single one covers the others, which keep their size."""
+    with html.Div(classes="sofa-views"):
+        for name, template in VIEW_TEMPLATES.items():
+            with html.Div(
+                classes=(
+                    f"{{ 'sofa-alone': layout === '{name}', 'sofa-covered': !['four', '{name}'].includes(layout) }}",
+                )
+            ):
+                client.ServerTemplate(name=template)
 
 
 def _empty_hint(page: Page) -> None:

@@ -1,0 +1,66 @@
+"""The page by keyboard, in a narrow window, after its session ended, and on a real glioma."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from web_tools import Visit
+
+YELLOW = (255, 217, 26)
+pytestmark = pytest.mark.slow
+
+
+def test_the_page_works_by_keyboard_in_a_narrow_window_in_dark_and_light(visit, start_server):
+    guest: Visit = visit(start_server())
+    guest.await_case()
+    guest.page.locator(".sofa-brand").click()
+    guest.page.keyboard.press("s")
+    guest.await_volumes()
+
+    slider = guest.page.get_by_role("slider", name="Axial slice position in millimetres")
+    slider.focus()
+    before = float(slider.get_attribute("aria-valuenow"))
+    guest.page.keyboard.press("ArrowRight")
+    guest.page.wait_for_timeout(500)
+    assert float(slider.get_attribute("aria-valuenow")) == before + 1
+
+    assert guest.page.locator(".v-theme--dark").count()
+    guest.button("Dark or light").press("Enter")
+    guest.page.locator(".v-theme--light.v-application").wait_for()
+    guest.page.keyboard.press("?")
+    guest.page.get_by_text("Drag a face of a box").wait_for()
+    guest.page.keyboard.press("Escape")
+
+    guest.page.set_viewport_size({"width": 480, "height": 800})
+    guest.page.wait_for_timeout(800)
+    assert guest.page.evaluate("document.documentElement.scrollWidth") <= 480
+    assert not guest.button("Segment again").is_visible() or guest.page.locator(".v-overlay__scrim").count()
+    unnamed = guest.page.eval_on_selector_all(
+        "button", "found => found.filter((b) => !b.innerText.trim() && !b.ariaLabel && !b.title).map((b) => b.outerHTML)"
+    )
+    assert unnamed == []
+    assert guest.errors == []
+
+
+def test_a_page_left_alone_says_that_its_session_ended_and_offers_a_new_one(visit, start_server):
+    guest: Visit = visit(start_server(idle_minutes=0.25))
+    guest.await_case()
+    dialog = guest.page.get_by_role("alertdialog")
+    dialog.wait_for()
+    assert "not used" in dialog.inner_text()
+    dialog.get_by_role("button").click()
+    guest.page.wait_for_selector("[data-test=segment]")
+    guest.await_case()
+
+
+def test_on_a_real_glioma_a_larger_box_reveals_what_the_expert_drew(visit, start_server, brats_case: Path):
+    truth = next(brats_case.glob("*seg*.nii.gz"))
+    guest: Visit = visit(start_server("open_expert", case=brats_case, weights=truth))
+    guest.segment()
+    guest.show_only("Axial")
+    before, seen = guest.volume("et"), guest.quiet_picture()
+    guest.drag_right_face(YELLOW, 60)
+    assert guest.await_volume_other_than("et", before) > before
+    assert np.any(guest.quiet_picture() != seen)
