@@ -29,6 +29,7 @@ class RunStatus:
         remaining_s: estimated seconds left, None while unknown.
         speed: slices a second.
         facts: training_cases, validation_cases, device, arrangement.
+        measuring: whether an epoch is done and its validation cases are, perhaps, being segmented.
         ended: the last event's values where the run has ended ("reason", "failed", "best"), else None.
     """
 
@@ -41,11 +42,13 @@ class RunStatus:
     loss: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     ended: dict[str, Any] | None = None
+    measuring: bool = False
     _bins: dict[int, list[float]] = field(default_factory=dict)
     _validations: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def take(self, event: dict[str, Any]) -> None:
         """Take over one event of the log."""
+        self.measuring = False
         match event.get("event"):
             case "start":
                 self.starts += 1
@@ -63,6 +66,7 @@ class RunStatus:
     def _step(self, event: dict[str, Any]) -> None:
         number = event["epoch"] * self.perEpoch + event["iteration"]
         self.done = number + 1
+        self.measuring = self.done % self.perEpoch == 0 and bool(self.facts.get("validation_cases"))
         self.remaining_s, self.speed, self.loss = event["remaining_s"], event["slices_per_second"], event["loss"]
         values = [event.get(name) for name in LOSSES]
         if any(value is None for value in values):
@@ -76,6 +80,9 @@ class RunStatus:
     def progress(self) -> Progress:
         """How far the run is, with its loss in words."""
         total = max(1, self.epochs * self.perEpoch)
+        if self.measuring:
+            stage = f"Epoch {self.done // self.perEpoch} of {self.epochs} · measuring the validation cases"
+            return Progress(stage, min(1.0, self.done / total), self.remaining_s or None)
         epoch = min(self.epochs, self.done // self.perEpoch + 1)
         loss = "" if self.loss is None else f" · loss {self.loss:.3f}"
         return Progress(f"Epoch {epoch} of {self.epochs}{loss}", min(1.0, self.done / total), self.remaining_s)

@@ -1,0 +1,115 @@
+"""What the panel says of a run is what the run has written, however the log grows, breaks off or starts anew."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from SOFATrainingLib.follow import LogFollower
+
+START = {"event": "start", "epochs": 10, "iterations_per_epoch": 4, "training_cases": 3, "validation_cases": 1}
+
+
+def step(number: int, loss: float | None = 1.0) -> dict[str, Any]:
+    where = {"epoch": number // 4, "iteration": number % 4}
+    left = {"remaining_s": 60.0 - number, "slices_per_second": 5.0}
+    return {"event": "step", **where, "loss": loss, "first": 0.4, "second": 0.6, **left}
+
+
+def validation(epoch: int, **dice: float) -> dict[str, Any]:
+    return {"event": "validation", "epoch": epoch, "dice": dice}
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log.jsonl"
+
+
+def append(log: Path, *events: dict[str, Any]) -> None:
+    with log.open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)
+
+
+def test_only_what_is_new_is_read(log: Path):
+    follower = LogFollower(log.parent)
+    assert not follower.read()
+    append(log, START, step(0), step(1))
+    assert follower.read() and not follower.read()
+    append(log, step(2, loss=0.5))
+    assert follower.read()
+    assert follower.status.losses() == [[0.25, 1.0, 0.4, 0.6], [0.5, 1.0, 0.4, 0.6], [0.75, 0.5, 0.4, 0.6]]
+    assert follower.status.progress.stage == "Epoch 1 of 10 · loss 0.500"
+    assert follower.status.progress.fraction == pytest.approx(3 / 40)
+    assert follower.status.progress.remaining_s == 58.0
+
+
+def test_a_line_that_is_being_written_waits_for_its_end(log: Path):
+    append(log, START, step(0))
+    line = json.dumps(step(1))
+    with log.open("a") as file:
+        file.write(line[:20])
+    follower = LogFollower(log.parent)
+    follower.read()
+    assert follower.status.done == 1
+    with log.open("a") as file:
+        file.write(line[20:] + "\n")
+    follower.read()
+    assert follower.status.done == 2
+
+
+def test_a_resumed_run_writes_its_log_anew_and_nothing_counts_twice(log: Path):
+    append(log, START, *(step(n) for n in range(6)), {"event": "end", "reason": "stopped"})
+    follower = LogFollower(log.parent)
+    follower.read()
+    assert follower.status.ended["reason"] == "stopped"
+    part = log.with_suffix(".part")
+    append(part, START, *(step(n) for n in range(4)), START, step(4, loss=0.25))
+    part.replace(log)
+    follower.read()
+    assert follower.status.starts == 2 and follower.status.ended is None
+    assert [row[1] for row in follower.status.losses()] == [1.0, 1.0, 1.0, 1.0, 0.25]
+
+
+def test_the_best_validation_is_the_one_whose_weights_are_kept(log: Path):
+    append(log, START, validation(1, NCR=0.9, ED=0.1), validation(2, NCR=0.6, ED=0.6), validation(3, NCR=0.7, ED=0.2))
+    follower = LogFollower(log.parent)
+    follower.read()
+    assert follower.status.bestDice()[:2] == [0.6, 0.6]
+    assert follower.status.lastDice()[:2] == [0.7, 0.2]
+    assert math.isnan(follower.status.lastDice()[2])
+
+
+def test_measuring_between_epochs_is_said(log: Path):
+    append(log, START, *(step(n) for n in range(4)))
+    follower = LogFollower(log.parent)
+    follower.read()
+    assert follower.status.progress.stage == "Epoch 1 of 10 · measuring the validation cases"
+    append(log, validation(1, NCR=0.5))
+    follower.read()
+    assert follower.status.progress.stage == "Epoch 2 of 10 · loss 1.000"
+
+
+def test_a_long_run_is_drawn_with_a_few_hundred_points_and_keeps_its_mean(log: Path):
+    long = {**START, "epochs": 1000}
+    append(log, long, *(step(n, loss=float(n % 2)) for n in range(4000)))
+    follower = LogFollower(log.parent)
+    follower.read()
+    rows = follower.status.losses()
+    assert 200 <= len(rows) <= 400
+    assert sum(row[1] for row in rows) / len(rows) == pytest.approx(0.5)
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+
+
+def test_a_loss_that_is_no_number_and_a_line_of_another_version_do_no_harm(log: Path):
+    append(log, START, step(0), step(1, loss=None), {"event": "step"}, {"event": "something new"})
+    with log.open("a") as file:
+        file.write("not json\n")
+    append(log, step(2))
+    follower = LogFollower(log.parent)
+    follower.read()
+    assert len(follower.status.losses()) == 2
+    assert follower.status.done == 3
