@@ -14,7 +14,7 @@ import SimpleITK as sitk
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SOFASegment"), str(ROOT / "Testing")]
 
-from PIL import Image
+from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
 from sofa_engine.itk_images import to_itk  # noqa: E402

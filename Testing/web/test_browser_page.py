@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from web_tools import Visit
 
 YELLOW = (255, 217, 26)
@@ -13,8 +14,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_page_works_by_keyboard_in_a_narrow_window_in_dark_and_light(visit, start_server):
-    guest: Visit = visit(start_server())
+    guest: Visit = visit(start_server(prefix="/clinic/sofa"))
     guest.await_case()
+    assert "/clinic/sofa/v/" in guest.page.url
     guest.page.locator(".sofa-brand").click()
     guest.page.keyboard.press("s")
     guest.await_volumes()
@@ -36,9 +38,15 @@ def test_the_page_works_by_keyboard_in_a_narrow_window_in_dark_and_light(visit, 
     guest.page.set_viewport_size({"width": 480, "height": 800})
     guest.page.wait_for_timeout(800)
     assert guest.page.evaluate("document.documentElement.scrollWidth") <= 480
-    assert not guest.button("Segment again").is_visible() or guest.page.locator(".v-overlay__scrim").count()
+    segment = guest.button("Segment again")
+    assert segment.bounding_box()["x"] < 0
+    assert guest.page.locator(".sofa-views").bounding_box()["width"] == 480
+    guest.button("Show or hide the panel").click()
+    guest.page.wait_for_timeout(500)
+    assert segment.bounding_box()["x"] >= 0
     unnamed = guest.page.eval_on_selector_all(
-        "button", "found => found.filter((b) => !b.innerText.trim() && !b.ariaLabel && !b.title).map((b) => b.outerHTML)"
+        "button",
+        "found => found.filter((b) => !b.innerText.trim() && !b.ariaLabel && !b.title).map((b) => b.outerHTML)",
     )
     assert unnamed == []
     assert guest.errors == []
