@@ -25,6 +25,9 @@ from SOFATrainingLib.follow import LogFollower
 from SOFATrainingLib.state import Part, TrainingState
 from training_tools import CONFIGURATION, prepareDataset, writeCase, writeConfiguration, writeDataset, writeStart
 
+#: Most of these tests start a training, which loads PyTorch.
+pytestmark = pytest.mark.slow
+
 
 class Trainer:
     """Somebody who trains, with a scene and a controller that is driven by hand."""

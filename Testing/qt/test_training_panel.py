@@ -15,6 +15,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from training_tools import prepareDataset, writeCase, writeConfiguration, writeDataset, writeStart
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Most of these tests start a training, which loads PyTorch.
+pytestmark = pytest.mark.slow
 
 
 class TrainingPanel:
