@@ -87,7 +87,7 @@ def _token(token_file: Path | None) -> str | None:
     if token_file is None:
         return os.environ.get(_TOKEN_VARIABLE) or None
     try:
-        return token_file.read_text().strip()
+        return token_file.read_text(encoding="utf-8").strip()
     except OSError as exc:
         raise InputError(f"The token file {token_file} cannot be read: {exc.strerror}.") from exc
 
@@ -104,7 +104,7 @@ def _running() -> list[tuple[str, str]]:
 
     engines = []
     for path in sorted(_folder().glob("engine-*.json")):
-        facts = json.loads(path.read_text())
+        facts = json.loads(path.read_text(encoding="utf-8"))
         if psutil.pid_exists(facts["pid"]):
             engines.append((facts["url"], facts["token"]))
         else:

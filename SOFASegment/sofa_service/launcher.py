@@ -251,7 +251,7 @@ def _search_path() -> str:
 
 def _announced(path: Path) -> str | None:
     try:
-        return str(json.loads(path.read_text())["url"])
+        return str(json.loads(path.read_text(encoding="utf-8"))["url"])
     except (OSError, ValueError, KeyError):
         return None
 

@@ -59,7 +59,7 @@ def _bind(app: web.Application, config: VisitorConfig, page: Page) -> None:
 
 def _ready(server: Server, config: VisitorConfig, page: Page) -> None:
     part = config.ready_file.with_suffix(".part")
-    part.write_text(str(server.port))
+    part.write_text(str(server.port), encoding="utf-8")
     part.replace(config.ready_file)
     create_task(_end_with_parent(config))
     create_task(page.start())

@@ -173,7 +173,7 @@ async def _await_port(visitor: Visitor, ready_file: Path) -> int:
             _log.error("A visitor's process did not start:\n%s", _log_tail(visitor))
             raise SofaError("The views could not be started; the server's log says why.")
         if ready_file.is_file():
-            return int(ready_file.read_text())
+            return int(ready_file.read_text(encoding="utf-8"))
         await asyncio.sleep(_POLL_S)
     raise SofaError("The views did not start in time; try again.")
 

@@ -252,7 +252,7 @@ def load_config(source: str | Path, overrides: dict[str, Any] | None = None) -> 
     """
     shipped = resources.files("sofa_training") / "configs" / f"{source}.toml"
     try:
-        text = shipped.read_text() if shipped.is_file() else Path(source).read_text()
+        text = shipped.read_text(encoding="utf-8") if shipped.is_file() else Path(source).read_text(encoding="utf-8")
         values = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         names = ", ".join(shipped_configs())

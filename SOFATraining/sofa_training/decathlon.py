@@ -33,7 +33,7 @@ def find_described_cases(root: Path) -> list[TrainingCase]:
             sub-regions.
     """
     try:
-        description = json.loads((root / "dataset.json").read_text())
+        description = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
         channels = {int(k): str(v) for k, v in (description.get("channel_names") or description["modality"]).items()}
         labels = _label_values(description["labels"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

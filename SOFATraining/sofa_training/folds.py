@@ -59,7 +59,7 @@ def write_folds(folds: Sequence[Fold], path: Path) -> None:
     lists = [list(fold.validation) for fold in folds]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps({"validation": lists}, indent=1) + "\n")
+    part.write_text(json.dumps({"validation": lists}, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
 
 
@@ -70,7 +70,7 @@ def read_folds(path: Path) -> tuple[Fold, ...]:
         InputError: the file is missing, is no fold list, or has a case in two folds.
     """
     try:
-        lists = json.loads(path.read_text())["validation"]
+        lists = json.loads(path.read_text(encoding="utf-8"))["validation"]
         everyone = sorted(case for part in lists for case in part)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a list of folds; make one with `sofa prepare --folds`. ({error})") from error

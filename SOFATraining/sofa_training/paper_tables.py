@@ -124,7 +124,7 @@ def beyond_table(summaries: Summaries) -> PaperTable:
 def write_tables(summaries: Summaries, protocols: Sequence[Protocol], path: Path) -> None:
     """Write all tables as CSV, one line per table, row, column and protocol."""
     part = path.with_name(path.name + ".part")
-    with part.open("w", newline="") as file:
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["table", "row", "column", "protocol", "paper_mean", "paper_sd", "mean", "sd", "cases"])
         for table in (*TABLES, beyond_table(summaries)):

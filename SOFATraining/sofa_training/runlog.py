@@ -29,11 +29,11 @@ class RunLog:
         self._path = folder / FILE
         kept: list[str] = []
         if resume_at is not None and self._path.is_file():
-            kept = [line for line in self._path.read_text().splitlines() if _before(line, resume_at)]
+            kept = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _before(line, resume_at)]
         steps = [json.loads(line).get("step", 0) for line in kept]
         try:
             part = self._path.with_name(FILE + ".part")
-            part.write_text("".join(f"{line}\n" for line in kept))
+            part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             part.replace(self._path)
             self._file = self._path.open("a", buffering=1)
             self._board = SummaryWriter(folder / "tensorboard", purge_step=max(steps, default=0) if kept else None)
@@ -63,7 +63,7 @@ class RunLog:
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Return the events of a run; a last line that is being written is left out."""
     events = []
-    for line in (folder / FILE).read_text().splitlines():
+    for line in (folder / FILE).read_text(encoding="utf-8").splitlines():
         try:
             events.append(json.loads(line))
         except ValueError:

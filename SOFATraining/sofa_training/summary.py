@@ -105,7 +105,7 @@ def summarise(results: Sequence[CaseResult]) -> tuple[RegionSummary, ...]:
 def write_case_table(results: Sequence[CaseResult], path: Path) -> None:
     """Write one row per case, protocol and region as CSV; `dice_present` is empty where the truth has no region."""
     part = path.with_name(path.name + ".part")
-    with part.open("w", newline="") as file:
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _CASE_COLUMNS)
         writer.writeheader()
         for result in results:
@@ -128,7 +128,7 @@ def read_case_table(path: Path) -> tuple[CaseResult, ...]:
     """
     scores: dict[tuple[str, Protocol], list[tuple[RegionScore, RegionScore]]] = {}
     try:
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 volume, truth = float(row["volume_ml"]), float(row["truth_ml"])
                 score = RegionScore(
@@ -150,7 +150,7 @@ def write_summary(rows: Sequence[RegionSummary], path: Path) -> None:
     """Write one row per protocol and region as CSV."""
     means = [name for name, value in vars(rows[0]).items() if isinstance(value, Mean)] if rows else []
     part = path.with_name(path.name + ".part")
-    with part.open("w", newline="") as file:
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
             ["protocol", "region", *(f"{m}_{k}" for m in means for k in ("mean", "sd", "n")), "absent", "phantoms"]

@@ -127,7 +127,7 @@ def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resum
         raise InputError(f"{out} holds a run already; resume it, or choose another folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG).write_text(dump_config(config))
+        (out / CONFIG).write_text(dump_config(config), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
 

@@ -62,7 +62,7 @@ def peak_memory_gib() -> float:
     """Return the largest resident size that this process has had, in GiB."""
     status = Path("/proc/self/status")
     if status.is_file():
-        line = next(text for text in status.read_text().splitlines() if text.startswith("VmHWM"))
+        line = next(text for text in status.read_text(encoding="utf-8").splitlines() if text.startswith("VmHWM"))
         return int(line.split()[1]) / 2**20
     return float(psutil.Process().memory_info().rss) / 2**30
 
@@ -73,7 +73,9 @@ def machine() -> dict[str, object]:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         named = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
         ]
         model = named[0] if named else model
     return {

@@ -82,7 +82,7 @@ def main(
     record["peak_memory_gib"] = clock.peak_memory_gib()
     RESULTS.mkdir(exist_ok=True)
     stem = time.strftime("%Y-%m-%d") + f"-{device.type}"
-    (RESULTS / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     _show(rows, record, title)
     _draw(rows, growth, RESULTS / f"{stem}.png")
     Console().print(f"Kept: Testing/bench/results/{stem}.json and .png")

@@ -15,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 
 def official_state_dict() -> dict[str, torch.Tensor]:
     """A state_dict with the official checkpoint's keys, shapes and dtypes, drawn from each key's name."""
-    keys = json.loads((DATA / "litemedsam_keys.json").read_text())
+    keys = json.loads((DATA / "litemedsam_keys.json").read_text(encoding="utf-8"))
     entries = keys.items() if isinstance(keys, dict) else ((k["key"], k) for k in keys)
     state = {}
     for key, entry in entries:

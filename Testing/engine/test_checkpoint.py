@@ -103,7 +103,7 @@ def test_a_litemedsam_checkpoint_with_a_tensor_missing_or_misshapen_is_refused(t
 def test_truncated_and_foreign_files_are_said_to_be_damaged(tmp_path: Path) -> None:
     save_checkpoint(tiny_model(), tmp_path / "whole.safetensors", name="x")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:5000])
-    (tmp_path / "text.pth").write_text("hello")
+    (tmp_path / "text.pth").write_text("hello", encoding="utf-8")
     (tmp_path / "empty.safetensors").touch()
     for name in ("cut.safetensors", "text.pth", "empty.safetensors"):
         with pytest.raises(WeightsError, match=name.replace(".", r"\.")):

@@ -59,6 +59,8 @@ def sofa(checkpoint) -> Callable[..., object]:
 
 def process(*words: object) -> subprocess.Popen:
     """Start `sofa` as a process of its own."""
+    # A child inherits an ignored Ctrl-C, which is what a shell gives to tests that run in its background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     here = Path(main.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen(
@@ -139,7 +141,7 @@ def test_probabilities_report_and_boxes_are_written_where_asked(sofa, write_case
     assert files_in(out) == expected | {"report.html", "boxes.json"}
     probability = np.asarray(nib.load(out / "labels_et.nii.gz").dataobj)
     assert 0 <= probability.min() <= probability.max() <= 1
-    assert "data:image/png" in (out / "report.html").read_text()
+    assert "data:image/png" in (out / "report.html").read_text(encoding="utf-8")
     assert set(read_box_file(out / "boxes.json").boxes) == set(SUB_REGIONS)
 
 
@@ -160,7 +162,7 @@ def test_boxes_in_millimetres_confine_their_sub_region(sofa, write_case, tmp_pat
     box = Box((6, 20, 14), (11, 32, 28))
     corners = geometry.box_corners_ras(box)
     drawn = {"min": corners.min(axis=0).tolist(), "max": corners.max(axis=0).tolist()}
-    boxes.write_text(json.dumps({"boxes": {"et": [drawn], "ncr": []}}))
+    boxes.write_text(json.dumps({"boxes": {"et": [drawn], "ncr": []}}), encoding="utf-8")
     assert sofa("segment", case, "-o", out, "--boxes", boxes).exit_code == 0
     labels = np.asarray(nib.load(out).dataobj).T
     assert (labels == ET.label).any()

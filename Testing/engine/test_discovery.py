@@ -100,7 +100,7 @@ def test_nnunet_channels_follow_dataset_json_where_there_is_one(tmp_path, place)
     for channel in range(4):
         write_volume(tmp_path / "images" / f"glioma_{channel:04d}.nii.gz", head())
     names = {"channel_names": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}}
-    (tmp_path / place / "dataset.json").write_text(json.dumps(names))
+    (tmp_path / place / "dataset.json").write_text(json.dumps(names), encoding="utf-8")
     found = discover(tmp_path / "images").sources
     assert {m: path.name[-11:-7] for m, path in found.items()} == {
         Modality.T1: "0001",
@@ -112,7 +112,7 @@ def test_nnunet_channels_follow_dataset_json_where_there_is_one(tmp_path, place)
 
 def test_a_broken_dataset_json_is_named(tmp_path):
     write_volume(tmp_path / "glioma_0000.nii.gz", head())
-    (tmp_path / "dataset.json").write_text("{")
+    (tmp_path / "dataset.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"dataset\.json is not a dataset\.json as nnU-Net has it"):
         discover(tmp_path)
 

@@ -54,7 +54,7 @@ def test_a_box_file_is_written_and_read_again(tmp_path):
     geometry = turned(0)
     path = write_box_file(tmp_path / "boxes.json", {NCR: (), ET: (Box((1, 2, 3), (4, 5, 6)),)}, geometry)
     assert read_box_file(path).on(geometry) == {NCR: (), ET: (Box((1, 2, 3), (4, 5, 6)),)}
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     assert (content["space"], content["unit"]) == ("RAS", "mm")
     assert set(content["boxes"]["et"][0]) == {"min", "max"}
 
@@ -91,7 +91,7 @@ def test_the_same_file_means_the_same_place_on_another_grid():
 )
 def test_a_wrong_box_file_is_one_sentence_that_says_where(tmp_path, content, sentence):
     path = tmp_path / "boxes.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=sentence) as error:
         read_box_file(path)
     assert str(path) in str(error.value)
@@ -237,7 +237,7 @@ def test_a_report_without_a_tumour_and_with_one_sequence_is_a_report(tmp_path):
     case, _ = fake_case((Modality.T1,))
     outcome = segmented(case)
     path = write_report(tmp_path / "report.html", report_dict(outcome.session, case), case, outcome.session.labels())
-    text = _Page(path.read_text()).text
+    text = _Page(path.read_text(encoding="utf-8")).text
     assert re.search(r"No sub-region was found", text)
     assert "Without T1c," in text
 

@@ -79,7 +79,7 @@ def store(tmp_path: Path, shipped: Path) -> WeightsStore:
 def write_manifest(folder: Path, **changes: object) -> None:
     entry = {"name": "small", "file": "model.safetensors", "sha256": SHA256, "size": len(CONTENT)}
     entry |= {"arrangement": "compact", "note": "for tests", "url": None} | changes
-    (folder / "manifest.json").write_text(json.dumps({"default": "small", "checkpoints": [entry]}))
+    (folder / "manifest.json").write_text(json.dumps({"default": "small", "checkpoints": [entry]}), encoding="utf-8")
 
 
 def leftovers(store: WeightsStore) -> list[Path]:
@@ -171,7 +171,7 @@ def test_a_shipped_checkpoint_needs_no_download(store, shipped, server):
 
 
 def test_a_git_lfs_pointer_in_place_of_the_checkpoint_is_not_taken_for_it(store, shipped):
-    (shipped / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (shipped / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
     with pytest.raises(WeightsError, match="sofa weights get small"):
         store.resolve()
 
@@ -249,7 +249,7 @@ def test_a_damaged_manifest_is_refused(store, shipped, changes):
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, shipped):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(WeightsError, match="cannot be written"):
         WeightsStore((shipped,), tmp_path / "file" / "cache").get("small")
 

@@ -91,14 +91,14 @@ def test_probabilities_get_a_file_for_each_sub_region(tmp_path):
 
 
 def test_an_older_result_is_replaced_and_nothing_is_left_beside_it(tmp_path):
-    (tmp_path / "out.nii.gz").write_text("old")
+    (tmp_path / "out.nii.gz").write_text("old", encoding="utf-8")
     write_labels(some_labels(), geometry_for((16, 48, 40)), tmp_path / "out.nii.gz")
     assert [path.name for path in tmp_path.iterdir()] == ["out.nii.gz"]
     assert nib.load(tmp_path / "out.nii.gz").shape == (40, 48, 16)
 
 
 def test_a_failed_write_leaves_the_older_result_and_no_half_file(tmp_path, monkeypatch):
-    (tmp_path / "out.nii.gz").write_text("old")
+    (tmp_path / "out.nii.gz").write_text("old", encoding="utf-8")
 
     def full_disk(image, path):
         Path(path).write_bytes(b"half")
@@ -107,7 +107,7 @@ def test_a_failed_write_leaves_the_older_result_and_no_half_file(tmp_path, monke
     monkeypatch.setattr(nib, "save", full_disk)
     with pytest.raises(OutputError, match="cannot be written: No space left on device"):
         write_labels(some_labels(), geometry_for((16, 48, 40)), tmp_path / "out.nii.gz")
-    assert (tmp_path / "out.nii.gz").read_text() == "old"
+    assert (tmp_path / "out.nii.gz").read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out.nii.gz"]
 
 

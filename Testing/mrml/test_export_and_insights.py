@@ -67,7 +67,7 @@ def test_boxes_are_written_in_millimetres_and_read_back_as_the_same_voxels(bench
 
 def test_the_report_names_model_volumes_and_boxes(bench: Bench, tmp_path: Path):
     bench.segment()
-    content = json.loads(report.writeReport(bench.controller, tmp_path / "report.json").read_text())
+    content = json.loads(report.writeReport(bench.controller, tmp_path / "report.json").read_text(encoding="utf-8"))
     assert content["model"]["name"] == "thresholds"
     assert content["volumes_ml"]["WT"] == pytest.approx(bench.session.volumes_ml()["WT"], abs=1e-3)
     assert set(content["boxes"]) == {"ncr", "ed", "et"}

@@ -132,6 +132,6 @@ def test_what_cannot_be_a_case_is_refused_with_a_sentence_and_leaves_nothing(nod
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(nodes: Any, truth: Any, tmp_path: Path):
-    (tmp_path / "cases").write_text("a file, not a folder")
+    (tmp_path / "cases").write_text("a file, not a folder", encoding="utf-8")
     with pytest.raises(SofaError, match="cannot be written"):
         addCase(tmp_path / "cases", "one", nodes, truth)

@@ -30,7 +30,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def append(log: Path, *events: dict[str, Any]) -> None:
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(event) + "\n" for event in events)
 
 
@@ -50,12 +50,12 @@ def test_only_what_is_new_is_read(log: Path):
 def test_a_line_that_is_being_written_waits_for_its_end(log: Path):
     append(log, START, step(0))
     line = json.dumps(step(1))
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         file.write(line[:20])
     follower = LogFollower(log.parent)
     follower.read()
     assert follower.status.done == 1
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         file.write(line[20:] + "\n")
     follower.read()
     assert follower.status.done == 2
@@ -106,7 +106,7 @@ def test_a_long_run_is_drawn_with_a_few_hundred_points_and_keeps_its_mean(log: P
 
 def test_a_loss_that_is_no_number_and_a_line_of_another_version_do_no_harm(log: Path):
     append(log, START, step(0), step(1, loss=None), {"event": "step"}, {"event": "something new"})
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         file.write("not json\n")
     append(log, step(2))
     follower = LogFollower(log.parent)

@@ -310,7 +310,7 @@ def test_a_case_that_was_corrected_since_is_prepared_again(trainer: Trainer):
             lambda s: setattr(s, "startWeights", s.configuration.rename(s.configuration.with_suffix(".safetensors"))),
             "is no checkpoint of SOFA",
         ),
-        (lambda s: s.configuration.write_text("[run]\nepoch = 3\n"), "run.epoch is not a known key"),
+        (lambda s: s.configuration.write_text("[run]\nepoch = 3\n", encoding="utf-8"), "run.epoch is not a known key"),
     ],
 )
 def test_wrong_choices_are_refused_with_one_sentence_before_anything_starts(

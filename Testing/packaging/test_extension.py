@@ -138,7 +138,11 @@ def third_party_imports(folder: Path) -> dict[str, set[str]]:
 
 def test_every_package_that_is_imported_comes_with_slicer_or_is_asked_for():
     resources = ROOT / "SOFASegment" / "Resources"
-    lines = [line for path in resources.glob("SOFASegment*requirements.txt") for line in path.read_text().splitlines()]
+    lines = [
+        line
+        for path in resources.glob("SOFASegment*requirements.txt")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
     asked = {re.split(r"[<>=!~\[;]", line)[0].strip().lower() for line in lines if line and not line.startswith("#")}
     own = {path.name for path in own_packages()} | {"sofa_training", "SOFATrainingLib"}
     missing = {
@@ -153,7 +157,7 @@ def test_every_package_that_is_imported_comes_with_slicer_or_is_asked_for():
 
 def test_pip_is_never_asked_for_pytorch():
     for path in (ROOT / "SOFASegment" / "Resources").glob("*requirements.txt"):
-        names = {re.split(r"[<>=!~\[;]", line)[0].strip() for line in path.read_text().splitlines()}
+        names = {re.split(r"[<>=!~\[;]", line)[0].strip() for line in path.read_text(encoding="utf-8").splitlines()}
         assert not {"torch", "torchvision"} & names
 
 

@@ -42,7 +42,9 @@ def test_slicer_5_12_is_given_the_requirements_without_comments(dependencies, sl
 def test_torch_is_pinned_where_it_is_installed(dependencies, monkeypatch, tmp_path):
     pinned = []
     monkeypatch.setattr(
-        slicer.packaging, "pip_ensure", lambda _r, constraints, requester: pinned.append(constraints.read_text())
+        slicer.packaging,
+        "pip_ensure",
+        lambda _r, constraints, requester: pinned.append(constraints.read_text(encoding="utf-8")),
     )
     monkeypatch.setattr(dependencies.importlib.metadata, "version", lambda _name: "2.9.1+cu128")
     dependencies.ensureDependencies(write(tmp_path / "r.txt", "httpx"), withTorch=False)

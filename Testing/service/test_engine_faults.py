@@ -280,7 +280,7 @@ def test_over_tls_the_engine_answers_those_who_trust_its_certificate(certificate
     )
     try:
         until(ready.exists)
-        url = json.loads(ready.read_text())["url"]
+        url = json.loads(ready.read_text(encoding="utf-8"))["url"]
         assert url.startswith("https://")
         with EngineClient(url, config.token, ca_file=str(cert)) as client:
             session = client.open(case)

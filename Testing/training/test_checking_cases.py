@@ -90,6 +90,8 @@ def test_a_missing_file_of_a_table_is_named(patients, tmp_path: Path, sequence: 
     patients.brats(tmp_path, "a", 1)
     files = {s: f"a/a_{n}.nii.gz" for s, n in {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair"}.items()}
     files[sequence] = "nowhere.nii.gz"
-    (tmp_path / "t.csv").write_text(f"name,truth,{','.join(files)}\na,a/a_seg.nii.gz,{','.join(files.values())}\n")
+    (tmp_path / "t.csv").write_text(
+        f"name,truth,{','.join(files)}\na,a/a_seg.nii.gz,{','.join(files.values())}\n", encoding="utf-8"
+    )
     (problem, *_) = check_cases(find_cases(tmp_path / "t.csv"))
     assert "nowhere.nii.gz does not exist" in problem.sentence

@@ -134,7 +134,7 @@ def test_the_report_holds_tables_pictures_and_the_test_against_another_run(brats
     better = evaluate(cases, BrightnessPredictor(), EvaluationOptions(distances=False, edits=1, reliability=True))
     write_report(worse, tmp_path / "worse")
     rows = write_report(better, tmp_path / "better", against=tmp_path / "worse")
-    page = (tmp_path / "better" / "report.html").read_text()
+    page = (tmp_path / "better" / "report.html").read_text(encoding="utf-8")
     for words in ("Protocol “auto”", "nothing of the truth is used", "nothing drawn", "Wilcoxon", "Reliability"):
         assert words in page
     assert page.count("data:image/png;base64,") == 5 and "http" not in page

@@ -54,7 +54,7 @@ def _described(root: Path, patients, description: dict, channels: int = 4) -> No
     for index, sequence in enumerate(("flair", "t1", "t1ce", "t2")):
         patients.save(root / "imagesTr" / f"BRATS_001_{index:04d}.nii.gz", patients.image(sequence, labels, 3))
     patients.save(root / "labelsTr" / "BRATS_001.nii.gz", np.choose(labels, [0, 2, 1, 0, 3]).astype(np.uint8))
-    (root / "dataset.json").write_text(json.dumps(description))
+    (root / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_decathlons_4d_files_give_four_sequences(patients, tmp_path: Path):
         "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
         "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
     }
-    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    (tmp_path / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
     (case,) = find_cases(tmp_path)
     opened, truth = open_training_case(case)
     np.testing.assert_array_equal(truth, labels)
@@ -99,14 +99,14 @@ def test_a_csv_names_files_anywhere_relative_to_itself(patients, tmp_path: Path)
     rows = ["name,subject,t1,t1c,t2,flair,truth"]
     rows.append("first,p1," + ",".join(f"site/one/one_{s}.nii.gz" for s in ("t1", "t1ce", "t2", "flair", "seg")))
     rows.append("second,p1,site/one/one_t1.nii.gz,,,,")
-    (tmp_path / "table.csv").write_text("\n".join(rows))
+    (tmp_path / "table.csv").write_text("\n".join(rows), encoding="utf-8")
     first, second = find_cases(tmp_path / "table.csv")
     assert tuple(first.images) == MODALITIES and first.subject == second.subject == "p1"
     assert second.truth is None and tuple(second.images) == (Modality.T1,)
 
 
 def test_a_csv_with_a_mistyped_column_is_refused_by_name(tmp_path: Path):
-    (tmp_path / "table.csv").write_text("name,truth,t1cc\na,b,c\n")
+    (tmp_path / "table.csv").write_text("name,truth,t1cc\na,b,c\n", encoding="utf-8")
     with pytest.raises(InputError, match="t1cc"):
         find_cases(tmp_path / "table.csv")
 

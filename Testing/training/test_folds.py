@@ -33,7 +33,7 @@ def test_folds_survive_their_file(tmp_path: Path):
 
 @pytest.mark.parametrize("text", ["", "{}", '{"validation": [["a"], ["a", "b"]]}'])
 def test_a_file_that_is_no_list_of_folds_is_refused(tmp_path: Path, text: str):
-    (tmp_path / "folds.json").write_text(text)
+    (tmp_path / "folds.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError):
         read_folds(tmp_path / "folds.json")
 

@@ -72,7 +72,7 @@ def test_one_case_that_fails_does_not_stop_the_others(brats_folder: Path, tmp_pa
 
 
 def test_a_folder_that_cannot_be_made_is_said(brats_folder: Path, tmp_path: Path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot be created"):
         prepare_cases(find_cases(brats_folder), tmp_path / "file" / "out")
 

@@ -22,7 +22,7 @@ def test_prepare_train_and_evaluate_in_a_row(sofa, brats_folder: Path, tiny, tmp
     result = sofa("prepare", brats_folder, "--out", out, "--workers", 1)
     assert result.exit_code == 0 and "Prepared 5 cases" in result.output and (out / "folds.json").is_file()
 
-    (tmp_path / "c.toml").write_text(dump_config(tiny()))
+    (tmp_path / "c.toml").write_text(dump_config(tiny()), encoding="utf-8")
     settings = [f"data.prepared={out}", f"data.folds={out / 'folds.json'}", "data.fold=0", "run.epochs=1"]
     sets = [word for setting in settings for word in ("--set", setting)]
     result = sofa("train", "--config", tmp_path / "c.toml", "--out", tmp_path / "run", *sets)

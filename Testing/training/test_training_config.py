@@ -26,7 +26,7 @@ def test_the_arrangements_of_the_configurations_are_the_engines(name: str, model
 
 @pytest.mark.parametrize("name", shipped_configs())
 def test_a_printed_configuration_reads_back_as_the_same(name: str, tmp_path: Path):
-    (tmp_path / "c.toml").write_text(dump_config(load_config(name)))
+    (tmp_path / "c.toml").write_text(dump_config(load_config(name)), encoding="utf-8")
     assert load_config(tmp_path / "c.toml") == load_config(name)
 
 
@@ -54,7 +54,7 @@ def test_a_typo_or_a_wrong_value_is_named_in_one_sentence(overrides: dict, words
 def test_a_missing_or_broken_file_is_said(tmp_path: Path):
     with pytest.raises(InputError, match="one of compact, default, paper"):
         load_config("defualt")
-    (tmp_path / "c.toml").write_text("[run\nepochs = 1")
+    (tmp_path / "c.toml").write_text("[run\nepochs = 1", encoding="utf-8")
     with pytest.raises(InputError, match="not valid TOML"):
         load_config(tmp_path / "c.toml")
 

@@ -43,7 +43,7 @@ def _losses(out: Path) -> list[float]:
 
 
 def _write(config, path: Path) -> str:
-    path.write_text(dump_config(config))
+    path.write_text(dump_config(config), encoding="utf-8")
     return str(path)
 
 
@@ -87,7 +87,9 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_very_same_losses_and_weights(t
     log = tmp_path / "killed" / "log.jsonl"
     deadline = time.monotonic() + 60
     # Epochs have ten iterations; the fifteenth lies in the middle of the second.
-    while time.monotonic() < deadline and not (log.is_file() and log.read_text().count('"step"') >= 2 * 15):
+    while time.monotonic() < deadline and not (
+        log.is_file() and log.read_text(encoding="utf-8").count('"step"') >= 2 * 15
+    ):
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
@@ -141,7 +143,7 @@ def test_ctrl_c_stops_after_the_current_iteration_with_a_checkpoint(tiny, python
     path = _write(tiny(run__epochs=500), tmp_path / "config.toml")
     process = python("-c", _TRAIN, path, str(tmp_path / "run"), "new")
     log = tmp_path / "run" / "log.jsonl"
-    while not (log.is_file() and '"step"' in log.read_text()):
+    while not (log.is_file() and '"step"' in log.read_text(encoding="utf-8")):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -165,8 +167,8 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_leaves_the_checkpoint_bef
     assert python("-c", _TRAIN, path, str(out), "new").wait() == 0
     good = (out / "last.pt").read_bytes()
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n" + _TRAIN
-    text = (out / "config.toml").read_text().replace("epochs = 2", "epochs = 4")
-    (out / "config.toml").write_text(text)
+    text = (out / "config.toml").read_text(encoding="utf-8").replace("epochs = 2", "epochs = 4")
+    (out / "config.toml").write_text(text, encoding="utf-8")
     process = python("-c", limited, path, str(out), "resume")
     output, _ = process.communicate()
     assert process.returncode != 0 and "is the disk full?" in output
@@ -287,7 +289,7 @@ def test_a_fold_that_does_not_exist_is_said(tiny, prepared: Path, tmp_path: Path
 
 
 def test_a_run_folder_that_cannot_be_written_is_said(tiny, tmp_path: Path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(OutputError):
         train(tiny(), tmp_path / "file" / "run")
 
