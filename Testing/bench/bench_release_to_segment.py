@@ -1,8 +1,9 @@
 """Time from letting go of a box to the updated segment on a real glioma, split into engine and scene.
 
-    python Testing/bench/bench_release_to_segment.py <BraTS 2021 case folder> [<folder for screenshots>]
+    python Testing/bench/bench_release_to_segment.py CASE_FOLDER [--shots FOLDER] [--weights CHECKPOINT]
 
-The predictor looks up the expert's mask, so that "engine" is all of the session but the network's own time.
+Without a checkpoint the predictor looks up the expert's mask of a BraTS 2021 case, so that "engine" is all of the
+session but the network's own time; with one the network runs in this process.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "SOFASegment")]
 
@@ -23,6 +25,7 @@ from trame_slicer.core import SlicerApp  # noqa: E402
 from expert_predictor import ExpertPredictor  # noqa: E402
 from mrml_tools import Bench, realVolumes  # noqa: E402
 from mrml_views import picture, savePicture, sliceMouse, threeDView  # noqa: E402
+from sofa_engine.loading import load_predictor  # noqa: E402
 from sofa_engine.types import Modality, SubRegion  # noqa: E402
 
 
@@ -49,10 +52,17 @@ def _timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def main(folder: Path, shots: Path | None) -> None:
+def main(
+    folder: Annotated[Path, typer.Argument(help="BraTS 2021 case folder.")],
+    shots: Annotated[Path | None, typer.Option(help="Where the pictures of the four views go.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint; the expert's mask where none is given.")] = None,
+) -> None:
+    """Time drags on a rendered scene."""
     app = SlicerApp()
     nodes, truth = realVolumes(app.scene, folder)
-    bench = Bench(app.scene, nodes, lambda case: ExpertPredictor(case, truth))
+    bench = Bench(
+        app.scene, nodes, lambda case: ExpertPredictor(case, truth) if weights is None else load_predictor(weights)
+    )
     print(f"first pass and its display: {_timed(bench.segment):.2f} s")
     watch = _Stopwatch(bench.session)
     for subRegion in SubRegion:
@@ -108,4 +118,4 @@ def _pictures(app: SlicerApp, bench: Bench, nodes: Any, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    typer.run(main)
