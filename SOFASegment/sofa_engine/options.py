@@ -14,7 +14,8 @@ class SessionOptions:
     Attributes:
         mode: "default" (what serves clinicians best) or "paper" (the letter of the method).
         tau: a voxel belongs to a sub-region where its probability exceeds this.
-        clean_mm3: connected components of the first pass smaller than this make no box.
+        clean_mm3: connected components of the first pass smaller than this make no box (100 voxels of 1 mm, as
+            LiteMedSAM's own preparation drops them).
         grow_px: how far the per-slice boxes of eq. 4 and the tight second prompts are grown, in pixels.
         tight_prompt: whether each slice of an edited box is prompted a second time with the tight box of its first
             answer. A slice whose first answer is empty stays empty either way.
@@ -26,7 +27,7 @@ class SessionOptions:
 
     mode: str = "default"
     tau: float = 0.5
-    clean_mm3: float = 10.0
+    clean_mm3: float = 100.0
     grow_px: int = 3
     tight_prompt: bool = True
     lesion_apart_mm: float = 5.0
