@@ -27,7 +27,7 @@ class ModelInfo:
         name: what people call the checkpoint.
         sha256: hash of the checkpoint's file, or of its tensors where there is no file.
         arrangement: name of the encoder's arrangement ("litemedsam", "compact", ...).
-        mode: "paper" or "default" (see the design's table of settled points).
+        mode: "paper" or "default" (see docs/architecture.md).
         device: "cpu", "cuda:0", "mps".
         trained: False for random weights, whose answers mean nothing.
     """
