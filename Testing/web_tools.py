@@ -71,7 +71,11 @@ class Server:
         path = os.pathsep.join(map(str, (_PACKAGES, _TESTING)))
         environment = {**os.environ, "PYTHONPATH": path, "SOFA_TEST_VIEW": _to_json(config)}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _MAIN], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", _MAIN],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
         )
         self.said = ""
         threading.Thread(target=self._listen, daemon=True).start()

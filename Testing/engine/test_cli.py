@@ -68,7 +68,7 @@ def process(*words: object) -> subprocess.Popen:
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
 
 
@@ -435,7 +435,9 @@ def test_help_names_every_command_without_importing_torch():
     script += "assert 'torch' not in sys.modules and 'SimpleITK' not in sys.modules"
     here = Path(main.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(here), "COLUMNS": "200"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
     for name in main.COMMANDS:
         assert f" {name} " in done.stdout

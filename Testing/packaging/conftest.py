@@ -36,7 +36,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Staged:
     macros = Path(__file__).parent / "slicer_macros"
     configure = [cmake, "-S", str(ROOT), "-B", str(build), f"-DSlicer_DIR={macros}", "-DBUILD_TESTING=ON"]
     for command in (configure, [cmake, "--install", str(build), "--prefix", str(prefix)]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     lines = (build / "description.txt").read_text(encoding="utf-8").splitlines()
     return Staged(

@@ -165,7 +165,12 @@ def run_staged(staged, code: str) -> str:
     """Run Python that finds the installed files before and instead of the tree's."""
     environment = {**os.environ, "PYTHONPATH": str(staged.modules), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, cwd=staged.modules
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env=environment,
+        cwd=staged.modules,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -195,6 +200,6 @@ def test_the_tests_of_the_layers_pass_on_the_installed_files(staged):
     )
     environment = {**os.environ, "PYTHONPATH": str(staged.modules), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False, env=environment, cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr

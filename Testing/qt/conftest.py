@@ -20,7 +20,11 @@ from standin.slicer_app import SlicerStandIn  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def application() -> QtWidgets.QApplication:
+def application(tmp_path_factory: pytest.TempPathFactory) -> QtWidgets.QApplication:
+    # Settings of their own: not the user's, and not those of another test process.
+    QtCore.QSettings.setPath(
+        QtCore.QSettings.Format.NativeFormat, QtCore.QSettings.Scope.UserScope, str(tmp_path_factory.mktemp("settings"))
+    )
     app = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     app.setStyle("Fusion")
     return app

@@ -164,7 +164,8 @@ def test_a_training_from_the_button_to_the_segmentation_module(panel, monkeypatc
 def test_pause_resume_and_stop(panel, monkeypatch):
     panel.train()
     assert panel.ui.startButton.text == "Pause"
-    assert "left" in panel.ui.stageLabel.text and "Epoch" in panel.ui.stageLabel.text
+    panel.wait(lambda: "left" in panel.ui.stageLabel.text)
+    assert "Epoch" in panel.ui.stageLabel.text
     for name in ("epochsSpinBox", "partComboBox", "startWeightsPathLineEdit", "datasetPathLineEdit", "checkButton"):
         assert not getattr(panel.ui, name).enabled, name
     pid = panel.controller.run.child.pid

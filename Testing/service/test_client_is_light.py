@@ -47,7 +47,7 @@ def test_a_face_works_through_a_case_without_ever_importing_torch():
         [sys.executable, "-c", _SCRIPT],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert run.returncode == 0, run.stderr

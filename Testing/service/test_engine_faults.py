@@ -173,7 +173,7 @@ def test_the_engine_ends_when_its_parent_is_killed(tmp_path):
         "print(engine.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
-    face = subprocess.Popen([sys.executable, "-c", script], env=environment(), stdout=subprocess.PIPE, text=True)
+    face = subprocess.Popen([sys.executable, "-c", script], env=environment(), stdout=subprocess.PIPE, encoding="utf-8")
     pid = int(face.stdout.readline())
     assert psutil.pid_exists(pid)
     face.kill()

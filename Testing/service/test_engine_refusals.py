@@ -265,7 +265,7 @@ def test_a_port_in_use_is_told_with_what_to_do():
             env={**os.environ, CONFIG_VARIABLE: config.model_dump_json()},
             check=False,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=60,
         )
     assert child.returncode == 2

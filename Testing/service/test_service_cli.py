@@ -27,7 +27,7 @@ def sofa(*arguments, **environment):
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
 
 
@@ -125,7 +125,7 @@ def test_a_cohort_on_a_local_cluster_is_resumed_where_it_stopped(cohort, tmp_pat
         [sys.executable, "-c", driver, cohort, out],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=240,
         check=False,
     )

@@ -51,7 +51,7 @@ def test_the_curl_example(shared_engine, folder, case):
         [_EXAMPLES / "remote_curl.sh", packed, out],
         env={**os.environ, "SOFA_URL": shared_engine.url, "SOFA_TOKEN": shared_engine.token},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert run.returncode == 0, run.stderr + run.stdout

@@ -135,7 +135,7 @@ def test_the_command_prints_the_address_and_ends_cleanly(case_folder):
         [sys.executable, "-c", code, *command[3:]],
         env={**os.environ, "PYTHONPATH": str(root / "SOFASegment")},
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     said = process.stdout.readline()
     assert said.startswith("SOFA is at http://localhost:")
