@@ -48,8 +48,10 @@ $(VENV)/.test: $(VENV)/.demo Testing/system-packages.sh
 demo: $(VENV)/.demo $(if $(VIEW),$(VENV)/.app) ## Segment a case: the built-in one, or CASE=folder; VIEW=1 opens it in a browser
 	@$(VENV)/bin/sofa demo --out demo $(if $(CASE),--case "$(CASE)") $(if $(VIEW),--view)
 
+# Tests with real processes and browsers may starve on a busy machine; one that fails is run once more, and the
+# summary says so.
 test: $(VENV)/.test ## Run all tests
-	@$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
+	@$(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile --reruns 1
 
 lint: $(VENV)/.test ## Check style, types and layers
 	@$(VENV)/bin/ruff check .
