@@ -23,6 +23,7 @@ from starlette.middleware import Middleware
 
 from sofa_engine import __version__
 from sofa_engine.errors import SofaError
+from sofa_service.api_page import add_api_page
 from sofa_service.config import ServeConfig
 from sofa_service.errors import BusyError, EngineUnreachableError, SessionGoneError
 from sofa_service.guard import Guard, error_response
@@ -171,9 +172,11 @@ def build_front(config: ServeConfig) -> FastAPI:
         title="SOFA engine",
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         middleware=[Middleware(Guard, token=config.token, message_bytes=config.limits.message_bytes)],
     )
+    add_api_page(app)
     add_service(app.router, front.status)
 
     @app.post("/v1/sessions")

@@ -22,7 +22,7 @@ from sofa_service.protocol import (
 
 _JSON_BYTES = 1 << 20
 #: Documentation only; nothing of a patient, nothing that computes.
-_OPEN_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
+_OPEN_PATHS = frozenset({"/docs", "/openapi.json"})
 
 
 def error_response(error: SofaError) -> JSONResponse:

@@ -24,6 +24,7 @@ from starlette.middleware import Middleware
 
 from sofa_engine import __version__
 from sofa_engine.errors import OutputError, SofaError
+from sofa_service.api_page import add_api_page
 from sofa_service.config import ServeConfig
 from sofa_service.engine import Engine
 from sofa_service.errors import MessageError, StartError
@@ -80,9 +81,11 @@ def build_app(config: ServeConfig, engine: Engine) -> FastAPI:
         version=__version__,
         description="Interactive segmentation of brain tumours: open a case, first pass, refine with boxes.",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         middleware=[Middleware(Guard, token=config.token, message_bytes=config.limits.message_bytes)],
     )
+    add_api_page(app)
     app.include_router(build_router(engine, config.limits, status))
     app.add_exception_handler(SofaError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

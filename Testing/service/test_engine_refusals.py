@@ -74,8 +74,11 @@ def test_a_wrong_token_is_a_sentence_for_the_client(shared_engine):
 
 
 def test_the_api_page_needs_no_token_and_lists_the_verbs(shared_engine):
-    assert httpx.get(f"{shared_engine.url}/docs").status_code == 200
+    page = httpx.get(f"{shared_engine.url}/docs")
     paths = httpx.get(f"{shared_engine.url}/openapi.json").json()["paths"]
+    assert page.status_code == 200
+    assert all(path in page.text for path in paths)
+    assert "http://" not in page.text and "https://" not in page.text  # a hospital has no way out
     assert {"/v1/sessions", "/v1/sessions/{key}/refine", "/v1/sessions/{key}/labels"} <= set(paths)
 
 
