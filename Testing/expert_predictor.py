@@ -40,6 +40,7 @@ class ExpertPredictor:
         self,
         images: np.ndarray,
         modalities: tuple[Modality, ...],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         *,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
@@ -51,7 +52,14 @@ class ExpertPredictor:
         return SlicePrediction(self._first[:, slices], np.ones((len(SUB_REGIONS), len(slices)), np.float32))
 
     def prompt(
-        self, sub_region: SubRegion, slices: np.ndarray, boxes: np.ndarray, *, cancel: CancelToken | None = None
+        self,
+        sub_region: SubRegion,
+        slices: np.ndarray,
+        boxes: np.ndarray,
+        heights: np.ndarray | None = None,
+        *,
+        stated: bool = True,
+        cancel: CancelToken | None = None,
     ) -> SlicePrediction:
         answer = np.full((len(slices), *self._first.shape[2:]), _NO)
         for i, (z, box) in enumerate(zip(slices, boxes, strict=True)):

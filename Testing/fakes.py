@@ -101,6 +101,7 @@ class ThresholdPredictor:
         self,
         images: np.ndarray,
         modalities: tuple[Modality, ...],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         *,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
@@ -128,7 +129,9 @@ class ThresholdPredictor:
         sub_region: SubRegion,
         slices: np.ndarray,
         boxes: np.ndarray,
+        heights: np.ndarray | None = None,
         *,
+        stated: bool = True,
         cancel: CancelToken | None = None,
     ) -> SlicePrediction:
         answer = self._evidence(sub_region, slices, prompted=True)

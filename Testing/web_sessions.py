@@ -20,7 +20,7 @@ _SLICE_S = 0.25
 class UnhurriedPredictor(ThresholdPredictor):
     """Takes its time to encode, as a large case does."""
 
-    def encode(self, images, modalities, *, progress=None, cancel=None):
+    def encode(self, images, modalities, spacing=(1.0, 1.0, 1.0), *, progress=None, cancel=None):
         def paused(step):
             time.sleep(_SLICE_S)
             progress(step)

@@ -68,7 +68,7 @@ def run_first_pass(
         mine[absent] = np.minimum(mine[absent], tau)
         for at in _batches(np.arange(len(slices)), options.batch_slices):
             _check(cancel)
-            answer = predictor.prompt(sub_region, slices[at], boxes[at], cancel=cancel)
+            answer = predictor.prompt(sub_region, slices[at], boxes[at], stated=False, cancel=cancel)
             mine[slices[at]] = np.nan_to_num(answer.probabilities, nan=0.0)
             quality[sub_region.index, slices[at]] = np.nan_to_num(answer.quality, nan=0.0)
             stages.tell(REFINE, (done + (at[-1] + 1) / len(slices)) / len(SUB_REGIONS))

@@ -40,6 +40,7 @@ class Predictor(Protocol):
         self,
         images: np.ndarray,
         modalities: tuple[Modality, ...],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         *,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
@@ -49,6 +50,7 @@ class Predictor(Protocol):
         Args:
             images: float32 (M, D, H, W), normalised to [0, 255], zero outside the brain.
             modalities: the M sequences of `images`, in their order.
+            spacing: mm between voxels (z, y, x).
             progress: told after every batch.
             cancel: looked at between batches; on cancelling, what was kept before is still there.
         """
@@ -61,7 +63,9 @@ class Predictor(Protocol):
         sub_region: SubRegion,
         slices: np.ndarray,
         boxes: np.ndarray,
+        heights: np.ndarray | None = None,
         *,
+        stated: bool = True,
         cancel: CancelToken | None = None,
     ) -> SlicePrediction:
         """Decode one sub-region in slices (n,) with a box each (eq. 5-6).
@@ -70,6 +74,9 @@ class Predictor(Protocol):
             sub_region: which fused features to decode.
             slices: int64 (n,), slice of each box; a slice may occur several times.
             boxes: float32 (n, 4), x0, y0, x1, y1 in pixels of the crop, half-open (x1 - x0 is the width).
+            heights: float (n,), where each slice lies in the 3D box that its rectangle was cut from: -1 at the lowest
+                face, 0 in the middle, 1 at the highest; None for boxes that were drawn in their slices.
+            stated: whether a person drew the boxes; False for those of the first pass (eq. 4).
             cancel: looked at between batches.
         """
 

@@ -105,6 +105,12 @@ def cross_section(box: Box) -> np.ndarray:
     return np.array([x0, y0, x1, y1], dtype=np.float32)
 
 
+def heights_in(box: Box, slices: np.ndarray) -> np.ndarray:
+    """Return where slices lie in a 3D box, float32 (n,): -1 at its lowest face, 0 in the middle, 1 at its highest."""
+    half = (box.upper[0] - box.lower[0]) / 2
+    return ((slices + 0.5 - box.lower[0] - half) / half).astype(np.float32)
+
+
 def clipped(boxes: Sequence[Box], extent: Box) -> tuple[Box, ...]:
     """Return the parts of the boxes inside `extent`, without repeats, in their order; boxes beyond it drop out."""
     parts = (box.intersection(extent) for box in boxes)

@@ -11,7 +11,7 @@ from sofa_engine.combine import recombine
 from sofa_engine.options import SessionOptions
 from sofa_engine.predictor import Predictor
 from sofa_engine.progress import CancelToken
-from sofa_engine.prompts import cross_section, inside_boxes, shifted, slice_boxes
+from sofa_engine.prompts import cross_section, heights_in, inside_boxes, shifted, slice_boxes
 from sofa_engine.state import CaseState, Change
 from sofa_engine.types import Box, SubRegion
 
@@ -162,7 +162,8 @@ class Refiner:
         mine, top = self._plan.sub_region, self._state.crop.lower[0]
         slices = np.array([z - top for z, _ in asked], dtype=np.int64)
         sections = np.stack([cross_section(part) for _, part in asked])
-        first = self._predictor.prompt(mine, slices, sections, cancel=cancel)
+        heights = np.concatenate([heights_in(part, np.array([z])) for z, (_, part) in zip(slices, asked, strict=True)])
+        first = self._predictor.prompt(mine, slices, sections, heights, cancel=cancel)
         answers, quality = np.nan_to_num(first.probabilities, nan=0.0), np.nan_to_num(first.quality, nan=0.0)
         if not self._options.tight_prompt:
             return answers, quality
@@ -174,7 +175,7 @@ class Refiner:
         narrower = np.any(tight != sections[hit], axis=1)
         hit, tight = hit[narrower], tight[narrower]
         if len(hit):
-            second = self._predictor.prompt(mine, slices[hit], tight, cancel=cancel)
+            second = self._predictor.prompt(mine, slices[hit], tight, heights[hit], cancel=cancel)
             answers[hit] = np.nan_to_num(second.probabilities, nan=0.0)
             quality[hit] = np.nan_to_num(second.quality, nan=0.0)
         return answers, quality

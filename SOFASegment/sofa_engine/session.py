@@ -139,7 +139,8 @@ class SegmentationSession:
             cancel.check()
         stages.tell(_PREPARE, 1.0)
         inside = np.ascontiguousarray(images[(slice(None), *crop.slices)])
-        self._predictor.encode(inside, self.modalities, progress=stages.of(_ENCODE), cancel=cancel)
+        spacing = self.geometry.spacing
+        self._predictor.encode(inside, self.modalities, spacing, progress=stages.of(_ENCODE), cancel=cancel)
         self._brain, self._crop = brain, crop
         return brain, crop
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.errors import OutOfMemoryError, SofaError
+from sofa_engine.model.localiser import mask_cells, slices_worth_encoding
 from sofa_engine.model.network import Fused, RegionFeatures, SofaModel
+from sofa_engine.model.prior import Prompt
 from sofa_engine.predictor import SlicePrediction
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
 from sofa_engine.runtime import choose_precision
@@ -33,15 +35,19 @@ class _Kept:
 
     Attributes:
         frame: geometry of the slices.
-        features: one `Fused` per slice, with a leading axis of 1.
-        prior: first pass's logits per slice, (3, kh, kw) float16, or None before they were needed.
+        volume: float32 (M, D, H, W), what the slices are encoded from.
         modalities: sequences of the case.
+        features: one `Fused` per slice, with a leading axis of 1; None for slices that nothing has asked for.
+        coarse: localiser's logits, float16 (D, 3, kh, kw) on the cells of the masks, None without a localiser.
+        belief: first pass's logits per slice, (3, kh, kw) float16, or None before they were needed.
     """
 
     frame: SliceFrame
-    features: list[Fused]
-    prior: list[Tensor | None]
+    volume: Tensor
     modalities: tuple[Modality, ...]
+    features: list[Fused | None]
+    coarse: Tensor | None
+    belief: list[Tensor | None]
 
 
 class TorchPredictor:
@@ -87,23 +93,57 @@ class TorchPredictor:
         self,
         images: np.ndarray,
         modalities: tuple[Modality, ...],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         *,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
-        """Compute and keep the fused features of every slice; see `Predictor.encode`."""
+        """Locate the tumour, and compute and keep the fused features of the slices around it; see `Predictor.encode`.
+
+        Without a localiser every slice is encoded. With one, slices far from anything suspicious wait until a box asks
+        for them.
+        """
         depth = images.shape[1]
         frame = SliceFrame.of(self._model.config, (images.shape[2], images.shape[3]))
         volume = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
-        index = [MODALITIES.index(m) for m in modalities]
-        kept: list[Fused] = []
+        case = _Kept(frame, volume, tuple(modalities), [None] * depth, None, [None] * depth)
         start = time.monotonic()
-        for rows in self._in_batches(np.arange(depth), partial(self._encode_batch, volume, index, frame), cancel):
-            kept += rows
+        wanted = np.arange(depth)
+        if self._model.localiser is not None:
+            coarse = self._locate(case, spacing)
+            wanted = slices_worth_encoding(coarse, spacing[0])
+            case.coarse = coarse.half()
+        if cancel is not None:
+            cancel.check()
+        done = 0
+        for slices, rows in self._encoded_slices(case, wanted, cancel):
+            for z, row in zip(slices, rows, strict=True):
+                case.features[z] = row
+            done += len(rows)
             if progress is not None:
-                left = (time.monotonic() - start) / len(kept) * (depth - len(kept))
-                progress(Progress("Encoding slices", len(kept) / depth, left))
-        self._case = _Kept(frame, kept, [None] * depth, tuple(modalities))
+                left = (time.monotonic() - start) / done * (len(wanted) - done)
+                progress(Progress("Encoding slices", done / len(wanted), left))
+        self._case = case
+
+    def _locate(self, case: _Kept, spacing: tuple[float, float, float]) -> Tensor:
+        """Return the localiser's logits on the cells of the masks, float32 (D, 3, kh, kw)."""
+        localiser, frame = self._model.localiser, case.frame
+        assert localiser is not None
+        full = case.volume.new_zeros(len(MODALITIES), *case.volume.shape[1:])
+        full[[MODALITIES.index(m) for m in case.modalities]] = case.volume / 255
+        with self._autocast():
+            logits = localiser.locate(full.to(self._device), spacing)
+        return mask_cells(logits, (len(case.features), *frame.scaled), frame.padded, self._model.mask_pixel)
+
+    def _encoded_slices(
+        self, case: _Kept, slices: np.ndarray, cancel: CancelToken | None
+    ) -> Iterator[tuple[np.ndarray, list[Fused]]]:
+        index = [MODALITIES.index(m) for m in case.modalities]
+        compute = partial(self._encode_batch, case.volume, index, case.frame)
+        done = 0
+        for rows in self._in_batches(slices, compute, cancel):
+            yield slices[done : done + len(rows)], rows
+            done += len(rows)
 
     def _encode_batch(self, volume: Tensor, index: list[int], frame: SliceFrame, slices: np.ndarray) -> list[Fused]:
         config = self._model.config
@@ -126,26 +166,41 @@ class TorchPredictor:
 
     @torch.inference_mode()
     def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
-        """Decode slices without a box, for all sub-regions; see `Predictor.segment`."""
-        case = self._encoded()
-        count = len(SUB_REGIONS)
-        done = list(self._in_batches(np.asarray(slices), partial(self._segment_batch, case), cancel))
-        if not done:
-            return SlicePrediction(np.zeros((count, 0, *case.frame.size), np.float32), np.zeros((count, 0), np.float32))
-        masks, qualities = (torch.cat(part) for part in zip(*done, strict=True))
-        return SlicePrediction(masks.transpose(0, 1).contiguous().numpy(), qualities.T.contiguous().numpy())
+        """Decode slices without a box, for all sub-regions; see `Predictor.segment`.
+
+        Slices that are not encoded hold nothing that the localiser would take for tumour; its own answer stands there.
+        """
+        case, slices = self._encoded(), np.asarray(slices)
+        shape = (len(SUB_REGIONS), len(slices))
+        found = SlicePrediction(np.zeros((*shape, *case.frame.size), np.float32), np.zeros(shape, np.float32))
+        known = np.array([case.features[z] is not None for z in slices], dtype=bool)
+        if case.coarse is not None and not known.all():
+            far = np.flatnonzero(~known)
+            answer = case.frame.masks(case.coarse[slices[far]].flatten(0, 1).float()).sigmoid().cpu()
+            found.probabilities[:, far] = answer.unflatten(0, (len(far), -1)).transpose(0, 1).numpy()
+            # Certain of absence as far as nothing is likely anywhere in the slice.
+            found.quality[:, far] = 1 - found.probabilities[:, far].max(axis=(2, 3))
+        near = np.flatnonzero(known)
+        done = 0
+        for masks, qualities in self._in_batches(slices[near], partial(self._segment_batch, case), cancel):
+            here = near[done : done + len(masks)]
+            found.probabilities[:, here] = masks.transpose(0, 1).numpy()
+            found.quality[:, here] = qualities.T.numpy()
+            done += len(masks)
+        return found
 
     def _segment_batch(self, case: _Kept, slices: np.ndarray) -> tuple[Tensor, Tensor]:
-        count, n = len(SUB_REGIONS), len(slices)
-        rows = torch.arange(n, device=self._device).repeat_interleave(count)
-        regions = torch.arange(count, device=self._device).repeat(n)
-        features = RegionFeatures.select(self._fused(case, slices), rows, regions)
+        count, regions = len(slices), len(SUB_REGIONS)
+        rows = torch.arange(count, device=self._device).repeat_interleave(regions)
+        which = torch.arange(regions, device=self._device).repeat(count)
         with self._autocast():
-            logits, quality = self._model.first_pass(features)
+            logits, quality = self._model.first_pass(self._features(case, slices, rows, which))
+        logits = logits.float()
         for i, z in enumerate(slices):
-            case.prior[z] = logits[i * count : (i + 1) * count].half()
-        masks = case.frame.masks(logits).sigmoid().unflatten(0, (n, count)).cpu()
-        return masks, quality.float().clamp(0, 1).view(n, count).cpu()
+            case.belief[z] = logits[i * regions : (i + 1) * regions].half()
+        masks = case.frame.masks(logits).sigmoid().cpu()
+        quality = quality.float().clamp(0, 1).cpu()
+        return masks.unflatten(0, (count, regions)), quality.unflatten(0, (count, regions))
 
     @torch.inference_mode()
     def prompt(
@@ -153,22 +208,30 @@ class TorchPredictor:
         sub_region: SubRegion,
         slices: np.ndarray,
         boxes: np.ndarray,
+        heights: np.ndarray | None = None,
         *,
+        stated: bool = True,
         cancel: CancelToken | None = None,
     ) -> SlicePrediction:
         """Decode one sub-region with a box per slice; see `Predictor.prompt`."""
-        case = self._encoded()
+        case, config = self._encoded(), self._model.config
         slices = np.asarray(slices)
-        if self._model.config.dense_prompt or self._model.config.detail:
-            unseen = np.array(sorted({int(z) for z in slices if case.prior[z] is None}), dtype=np.int64)
+        far = np.array(sorted({int(z) for z in slices if case.features[z] is None}), dtype=np.int64)
+        for at, rows in self._encoded_slices(case, far, cancel):
+            for z, row in zip(at, rows, strict=True):
+                case.features[z] = row
+        if config.dense_prompt or config.detail:
+            unseen = np.array(sorted({int(z) for z in slices if case.belief[z] is None}), dtype=np.int64)
             if unseen.size:
                 self.segment(unseen, cancel=cancel)
-        if not self._model.config.prompting:
+        if not config.prompting:
             found = self.segment(slices, cancel=cancel)
             return SlicePrediction(found.probabilities[sub_region.index], found.quality[sub_region.index])
         pixels = case.frame.boxes(boxes)
+        given = torch.zeros(len(slices)) if heights is None else torch.from_numpy(np.float32(heights))
+        prompts = Prompt(pixels, given, torch.full((len(slices),), stated))
         order = np.arange(len(slices))
-        compute = partial(self._prompt_batch, case, sub_region.index, slices, pixels)
+        compute = partial(self._prompt_batch, case, sub_region.index, slices, prompts)
         done = list(self._in_batches(order, compute, cancel))
         if not done:
             return SlicePrediction(np.zeros((0, *case.frame.size), np.float32), np.zeros(0, np.float32))
@@ -176,23 +239,28 @@ class TorchPredictor:
         return SlicePrediction(masks, qualities)
 
     def _prompt_batch(
-        self, case: _Kept, region: int, slices: np.ndarray, pixels: Tensor, order: np.ndarray
+        self, case: _Kept, region: int, slices: np.ndarray, prompts: Prompt, order: np.ndarray
     ) -> tuple[Tensor, Tensor]:
         rows = torch.arange(len(order), device=self._device)
-        features = RegionFeatures.select(self._fused(case, slices[order]), rows, torch.full_like(rows, region))
-        stored = [prior[region] for z in slices[order] if (prior := case.prior[z]) is not None]
-        # Arrangements that look at no prior never read the zero.
-        prior = torch.stack(stored).float() if len(stored) == len(order) else features.maps.new_zeros(1)
+        features = self._features(case, slices[order], rows, torch.full_like(rows, region))
+        stored = [belief[region] for z in slices[order] if (belief := case.belief[z]) is not None]
+        # Arrangements that look at no belief never read the zero.
+        belief = torch.stack(stored).float() if len(stored) == len(order) else features.maps.new_zeros(1)
         with self._autocast():
-            boxes = pixels[torch.from_numpy(order)].to(self._device)
-            logits, quality = self._model.second_pass(features, boxes, prior)
+            prompt = Prompt(*(part[torch.from_numpy(order)].to(self._device) for part in prompts))
+            logits, quality = self._model.second_pass(features, prompt, belief)
         return case.frame.masks(logits).sigmoid().cpu(), quality.float().clamp(0, 1).cpu()
 
     def attention(self) -> np.ndarray:
         """Return the modality weights, float16 (3, M, D, h, w); see `Predictor.attention`."""
         case = self._encoded()
         index = [MODALITIES.index(m) for m in case.modalities]
-        alpha = torch.stack([kept.alpha[0][:, index] for kept in case.features], dim=2)
+        known = next((row.alpha for row in case.features if row is not None), None)
+        if known is None:
+            return np.zeros((len(SUB_REGIONS), len(index), len(case.features), 1, 1), np.float16)
+        # Where nothing was encoded, nothing was weighed.
+        blank = torch.zeros_like(known)
+        alpha = torch.stack([(blank if row is None else row.alpha)[0][:, index] for row in case.features], dim=2)
         shape = alpha.shape[-2:]
         # The grid covers the padded image; the caller's covers the slice.
         rows = -(-shape[0] * case.frame.scaled[0] // case.frame.padded[0])
@@ -216,8 +284,12 @@ class TorchPredictor:
     def _working(self, tensor: Tensor) -> Tensor:
         return tensor if self._precision is not torch.float32 else tensor.float()
 
+    def _features(self, case: _Kept, slices: np.ndarray, rows: Tensor, regions: Tensor) -> RegionFeatures:
+        coarse = None if case.coarse is None else case.coarse[torch.from_numpy(slices)].to(self._device).float()
+        return RegionFeatures.select(self._fused(case, slices), rows, regions, coarse)
+
     def _fused(self, case: _Kept, slices: np.ndarray) -> Fused:
-        rows = [case.features[z] for z in slices]
+        rows = [row for z in slices if (row := case.features[z]) is not None]
         return Fused(
             self._working(torch.cat([row.maps for row in rows])),
             torch.cat([row.alpha for row in rows]),
@@ -264,7 +336,7 @@ def prepare_for_inference(model: SofaModel) -> SofaModel:
         # PyTorch's fused attention falls back to a slower path on the CPU when it is given a bias.
         if hasattr(parent, "fused_attn"):
             parent.fused_attn = False
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.channels_last()
 
 
 def _row(fused: Fused, index: int) -> Fused:

@@ -29,13 +29,14 @@ class AveragedSequences:
         self,
         images: np.ndarray,
         modalities: tuple[Modality, ...],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         *,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
         """Encode the mean image; see `Predictor.encode`."""
         mean = images.mean(axis=0, keepdims=True, dtype=np.float32)
-        self._inner.encode(mean, modalities[:1], progress=progress, cancel=cancel)
+        self._inner.encode(mean, modalities[:1], spacing, progress=progress, cancel=cancel)
 
     def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
         """Decode slices without a box; see `Predictor.segment`."""
@@ -46,11 +47,13 @@ class AveragedSequences:
         sub_region: SubRegion,
         slices: np.ndarray,
         boxes: np.ndarray,
+        heights: np.ndarray | None = None,
         *,
+        stated: bool = True,
         cancel: CancelToken | None = None,
     ) -> SlicePrediction:
         """Decode one sub-region with a box per slice; see `Predictor.prompt`."""
-        return self._inner.prompt(sub_region, slices, boxes, cancel=cancel)
+        return self._inner.prompt(sub_region, slices, boxes, heights, stated=stated, cancel=cancel)
 
     def attention(self) -> np.ndarray:
         """Return the modality weights of the one image, which are 1."""

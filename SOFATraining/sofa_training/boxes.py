@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sofa_engine.types import SUB_REGIONS
+from sofa_engine.prompts import heights_in
+from sofa_engine.types import SUB_REGIONS, Box
 from sofa_training.augment import SpatialChange
 from sofa_training.config import PromptConfig
 from sofa_training.prepared import PreparedCase
@@ -21,11 +22,13 @@ class DrawnBoxes:
     Attributes:
         boxes: float32 (3, 4), x0 y0 x1 y1 in pixels of the crop, half-open.
         valid: bool (3,), whether there is a box.
+        heights: float32 (3,), where the slice lies in the 3D box that the rectangle was cut from, -1 to 1; else 0.
         own: bool (3,), whether the model's own box is to be used instead where its first pass finds anything.
     """
 
     boxes: np.ndarray
     valid: np.ndarray
+    heights: np.ndarray
     own: np.ndarray
 
 
@@ -50,7 +53,7 @@ def draw_boxes(
         rng: generator.
     """
     boxes = np.zeros((len(SUB_REGIONS), 4), dtype=np.float32)
-    valid = np.zeros(len(SUB_REGIONS), dtype=bool)
+    valid, heights = np.zeros(len(SUB_REGIONS), dtype=bool), np.zeros(len(SUB_REGIONS), dtype=np.float32)
     rising = 1.0 if config.own_after == 0 else min(1.0, epoch / config.own_after)
     own = np.zeros(len(SUB_REGIONS), dtype=bool)
     for r, mask in enumerate(masks):
@@ -60,13 +63,14 @@ def draw_boxes(
         if kind >= 1 - config.cross_section:
             # An empty cross-section teaches that a box need not hold anything.
             section = _cross_section(case, r, index, change, rng)
-            box = section if section is not None else box
+            if section is not None:
+                box, heights[r] = section
         if box is None and rng.random() < config.empty:
             box = _anywhere(masks.shape[1:], rng)
         if box is not None:
             boxes[r] = jitter(box, config, masks.shape[1:], rng)
             valid[r] = True
-    return DrawnBoxes(boxes, valid, own)
+    return DrawnBoxes(boxes, valid, heights, own)
 
 
 def tight_box(mask: np.ndarray) -> np.ndarray | None:
@@ -128,15 +132,18 @@ def _anywhere(size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 def _cross_section(
     case: PreparedCase, region: int, index: int, change: SpatialChange, rng: np.random.Generator
-) -> np.ndarray | None:
-    """Return the rectangle that the sub-region's 3D box, a little too tall, cuts from this slice, or None."""
+) -> tuple[np.ndarray, float] | None:
+    """Return the rectangle that the sub-region's 3D box, a little too tall, cuts from this slice, and its height."""
     box = case.boxes[region]
     if box is None:
         return None
     below, above = rng.integers(0, 3, 2)
-    if not box.lower[0] - below <= index < box.upper[0] + above:
+    drawn = Box((box.lower[0] - int(below), *box.lower[1:]), (box.upper[0] + int(above), *box.upper[1:]))
+    if not drawn.lower[0] <= index < drawn.upper[0]:
         return None
     mapped = change.map_box(np.array([box.lower[2], box.lower[1], box.upper[2], box.upper[1]]))
     limits = np.array([change.size[1], change.size[0]] * 2, dtype=np.float32)
     mapped = np.clip(mapped, 0, limits)
-    return mapped if mapped[2] - mapped[0] >= 1 and mapped[3] - mapped[1] >= 1 else None
+    if mapped[2] - mapped[0] < 1 or mapped[3] - mapped[1] < 1:
+        return None
+    return mapped, float(heights_in(drawn, np.array([index]))[0])

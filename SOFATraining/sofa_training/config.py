@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,14 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sofa_engine.errors import InputError
 from sofa_engine.model.config import ModelConfig
 
+Kind = TypeVar("Kind", bound="Section")
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a configuration: frozen, and unknown keys are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which slices are seen.
 
     Attributes:
@@ -33,6 +38,12 @@ class DataConfig(_Section):
         off_tumour: share of crops that are centred anywhere in the brain instead of on the tumour.
         balanced: draw a sub-region first, then one of its slices, so that small ones are seen as often.
         transplant: probability that another patient's tumour is added.
+        localiser: trained localiser (`sofa localiser train`) that becomes part of the model; needed by arrangements
+            with one that start from random weights.
+        located: folder of `sofa localiser apply`: its answers for the training cases, each from a localiser that has
+            not seen the case, or the network would learn to trust it more than it deserves. A run that starts from a
+            checkpoint asks that checkpoint's localiser where this is left out.
+        confidence: range of the factor on those answers' logits.
     """
 
     prepared: Path = Path("prepared")
@@ -44,9 +55,12 @@ class DataConfig(_Section):
     off_tumour: Probability = 0.1
     balanced: bool = True
     transplant: Probability = 0.0
+    localiser: Path | None = None
+    located: Path | None = None
+    confidence: tuple[float, float] = (0.6, 1.2)
 
 
-class AugmentationConfig(_Section):
+class AugmentationConfig(Section):
     """How a slice is varied; spatial changes are one for all sequences and the truth, intensity ones per sequence.
 
     Attributes:
@@ -83,7 +97,7 @@ class AugmentationConfig(_Section):
     modality_dropout: Probability = 0.0
 
 
-class PromptConfig(_Section):
+class PromptConfig(Section):
     """Which boxes the second pass is trained with.
 
     Attributes:
@@ -113,7 +127,7 @@ class PromptConfig(_Section):
         return self
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """L = seg * cross-entropy + iou * soft Dice (eq. 7), on both passes, and the IoU head's error.
 
     Attributes:
@@ -139,7 +153,7 @@ class LossConfig(_Section):
     difficulty: float = Field(0.0, ge=0)
 
 
-class OptimiserConfig(_Section):
+class OptimiserConfig(Section):
     """How weights move.
 
     Attributes:
@@ -163,7 +177,7 @@ class OptimiserConfig(_Section):
     average: float = Field(0.0, ge=0, lt=1)
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """How the run goes.
 
     Attributes:
@@ -210,7 +224,7 @@ class RunConfig(_Section):
         return self
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """One run.
 
     Attributes:
@@ -233,6 +247,8 @@ class TrainingConfig(_Section):
         stride = self.model.encoder.feature_stride
         if not self.data.crops or any(n % stride or n < stride for crop in self.data.crops for n in crop):
             raise ValueError(f"data.crops {self.data.crops} must be multiples of the model's stride {stride}")
+        if self.model.localiser is not None and self.data.transplant:
+            raise ValueError("data.transplant adds tumours that data.located knows nothing of; set it to 0")
         if self.model.resize != "native":
             raise ValueError("training keeps 1 mm pixels: set model.resize to 'native', also for stock weights")
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
@@ -250,16 +266,28 @@ def load_config(source: str | Path, overrides: dict[str, Any] | None = None) -> 
     Raises:
         InputError: the file is missing or no TOML, or a key or value is wrong; the sentence names it.
     """
-    shipped = resources.files("sofa_training") / "configs" / f"{source}.toml"
+    return build_config(read_toml(source), overrides or {}, str(source))
+
+
+def read_toml(source: str | Path, kind: str = "") -> dict[str, Any]:
+    """Return the values of a TOML file, or of a configuration that ships, by its name.
+
+    Args:
+        source: path or name.
+        kind: folder of the shipped ones: "" for runs of `sofa train`, "localiser" for those of `sofa localiser`.
+
+    Raises:
+        InputError: the file is missing or no TOML.
+    """
+    shipped = _shipped(kind) / f"{source}.toml"
     try:
         text = shipped.read_text(encoding="utf-8") if shipped.is_file() else Path(source).read_text(encoding="utf-8")
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
-        names = ", ".join(shipped_configs())
+        names = ", ".join(shipped_configs(kind))
         raise InputError(f"There is no configuration {source}; give a TOML file or one of {names}.") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source} is not valid TOML: {error}.") from error
-    return build_config(values, overrides or {}, str(source))
 
 
 def build_config(values: dict[str, Any], overrides: dict[str, Any], source: str) -> TrainingConfig:
@@ -267,6 +295,15 @@ def build_config(values: dict[str, Any], overrides: dict[str, Any], source: str)
 
     Raises:
         InputError: a key or value is wrong.
+    """
+    return validate_config(TrainingConfig, values, overrides, source)
+
+
+def validate_config(kind: type[Kind], values: dict[str, Any], overrides: dict[str, Any], source: str) -> Kind:
+    """Build a configuration of some kind from values and overrides by dotted key.
+
+    Raises:
+        InputError: a key or value is wrong; the sentence names `source` and the key.
     """
     for key, value in overrides.items():
         *sections, last = key.split(".")
@@ -277,7 +314,7 @@ def build_config(values: dict[str, Any], overrides: dict[str, Any], source: str)
                 raise InputError(f"{key} cannot be set: {section} is a value and no section.")
         target[last] = value
     try:
-        return TrainingConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -286,10 +323,15 @@ def build_config(values: dict[str, Any], overrides: dict[str, Any], source: str)
         raise InputError(f"In {source}, {where} {what}{more}.") from error
 
 
-def shipped_configs() -> tuple[str, ...]:
-    """Return the names of the configurations that ship."""
+def shipped_configs(kind: str = "") -> tuple[str, ...]:
+    """Return the names of the configurations that ship; `kind` as in `read_toml`."""
+    items = _shipped(kind).iterdir()
+    return tuple(sorted(item.name.removesuffix(".toml") for item in items if item.name.endswith(".toml")))
+
+
+def _shipped(kind: str) -> Traversable:
     folder = resources.files("sofa_training") / "configs"
-    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+    return folder / kind if kind else folder
 
 
 def dump_config(config: TrainingConfig) -> str:

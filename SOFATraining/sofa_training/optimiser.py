@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sofa_training.config import OptimiserConfig
 
 #: Parts that LiteMedSAM does not have.
-_NEW = ("attention.", "first_tokens", "image_encoder.conditioning", "mask_decoder.detail")
+_NEW = ("attention.", "first_tokens", "image_encoder.conditioning", "mask_decoder.detail", "box_prior")
 #: Weights with two axes that are tables of tokens or offsets and no linear maps: not decayed.
 _TABLES = ("attention_biases", "tokens", "token.", "embed.", "embeddings", "conditioning", "attention.embedding")
 

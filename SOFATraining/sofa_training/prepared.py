@@ -22,6 +22,8 @@ import numpy as np
 from sofa_engine.errors import InputError
 from sofa_engine.geometry import Geometry
 from sofa_engine.types import Box
+from sofa_training.config import DataConfig
+from sofa_training.folds import read_folds
 from sofa_training.regions import sub_region_masks
 
 #: Changes whenever what is written changes, so that old files are made again.
@@ -153,6 +155,28 @@ def read_folder(folder: Path, names: tuple[str, ...] | None = None) -> tuple[Pre
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} of the listed cases, among them {missing[0]}.")
     return tuple(read_prepared(found[name]) for name in sorted(names if names is not None else found))
+
+
+def read_sides(data: DataConfig, validate_cases: int = 0) -> tuple[tuple[PreparedCase, ...], tuple[PreparedCase, ...]]:
+    """Return the training and validation cases.
+
+    Args:
+        data: folder, folds, and which of them validates.
+        validate_cases: at most so many validation cases; 0 takes all.
+
+    Raises:
+        InputError: the folder or the folds cannot be used.
+    """
+    if data.fold is None:
+        return read_folder(data.prepared), ()
+    if data.folds is None:
+        raise InputError("data.fold is set, so data.folds must name the file of the folds.")
+    folds = read_folds(data.folds)
+    if data.fold >= len(folds):
+        raise InputError(f"data.fold is {data.fold}, but {data.folds} has folds 0 to {len(folds) - 1}.")
+    fold = folds[data.fold]
+    most = validate_cases or len(fold.validation)
+    return read_folder(data.prepared, fold.train), read_folder(data.prepared, fold.validation[:most])
 
 
 def _mapped(archive: Any, path: Path, key: str) -> np.ndarray:

@@ -10,30 +10,46 @@ from sofa_engine.errors import WeightsError
 from sofa_engine.model.checkpoint import load_checkpoint
 from sofa_engine.model.config import ModelConfig
 from sofa_engine.model.network import SofaModel
+from sofa_training.located import read_localiser
 
 #: Parts that may be new in the arrangement that is trained: each starts as the identity or from the prompt encoder.
-_MAY_BE_NEW = ("attention.", "first_tokens", "image_encoder.conditioning", "mask_decoder.detail", "prompt_encoder.mask")
+_MAY_BE_NEW = (
+    "attention.",
+    "first_tokens",
+    "image_encoder.conditioning",
+    "mask_decoder.detail",
+    "prompt_encoder.mask",
+    "box_prior.",
+)
 
 
-def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel:
+def build_model(config: ModelConfig, start: Path | None, seed: int, localiser: Path | None = None) -> SofaModel:
     """Return the network to train.
 
     Args:
         config: its arrangement.
         start: checkpoint to begin from, or None for random weights.
         seed: of the random weights.
+        localiser: trained localiser to build in; needed where `config` has one and `start` does not bring it.
 
     Raises:
-        WeightsError: the checkpoint cannot be loaded, or is of another arrangement.
+        WeightsError: the checkpoint or the localiser cannot be loaded, or is of another arrangement.
     """
     torch.manual_seed(seed)
     model = SofaModel(config)
+    if model.localiser is not None and localiser is not None:
+        model.localiser.load_state_dict(read_localiser(localiser, model.localiser.config).state_dict())
     if start is None:
+        if model.localiser is not None and localiser is None:
+            raise WeightsError(
+                "The model has a localiser: train one with `sofa localiser train` and name it as data.localiser."
+            )
         return model
     source, _ = load_checkpoint(start)
     given, wanted = source.state_dict(), model.state_dict()
     wrong = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    missing = [key for key in wanted if key not in given and not key.startswith(_MAY_BE_NEW)]
+    new = _MAY_BE_NEW if localiser is None else (*_MAY_BE_NEW, "localiser.")
+    missing = [key for key in wanted if key not in given and not key.startswith(new)]
     if wrong or missing:
         example = (wrong or missing)[0]
         raise WeightsError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sofa_engine.model.network import Fused, RegionFeatures, SofaModel
+from sofa_engine.model.prior import Prompt
 from sofa_engine.types import SUB_REGIONS
 from sofa_training.boxes import own_boxes
 from sofa_training.config import TrainingConfig
@@ -44,6 +45,9 @@ class TrainingStep(nn.Module):
         self._cache = cache
         if config.run.train == "decoder":
             model.image_encoder.requires_grad_(False)
+        if model.localiser is not None:
+            # Its answers come from elsewhere (`DataConfig.located`): those of its own would be of cases that it knows.
+            model.localiser.requires_grad_(False)
 
     def train(self, mode: bool = True) -> TrainingStep:
         """Set the mode; a frozen encoder and frozen statistics stay in evaluation mode."""
@@ -60,7 +64,8 @@ class TrainingStep(nn.Module):
         """Compute the losses of a batch; `weights` (3,) weighs the sub-regions."""
         config = self._config
         slices, regions = batch.chosen.nonzero(as_tuple=True)
-        features = RegionFeatures.select(self._fused(batch), slices, regions)
+        coarse = batch.coarse if config.model.localiser is not None else None
+        features = RegionFeatures.select(self._fused(batch), slices, regions, coarse)
         truth = batch.truth[slices, regions]
         count = len(slices)
         logits, quality = self.model.first_pass(features)
@@ -68,11 +73,11 @@ class TrainingStep(nn.Module):
         first = combine_losses(losses, regions, weights, count, config.loss)
         second, dice_true, rows = first.new_zeros(()), losses.dice_true, torch.arange(count, device=regions.device)
         if config.model.prompting:
-            boxes, valid = self._prompts(batch, slices, regions, logits)
+            prompt, valid = self._prompts(batch, slices, regions, logits)
             rows = valid.nonzero()[:, 0]
             if len(rows):
-                chosen = _rows(features, rows)
-                logits2, quality2 = self.model.second_pass(chosen, boxes[rows], logits.detach()[rows])
+                asked = Prompt(*(part[rows] for part in prompt))
+                logits2, quality2 = self.model.second_pass(features.rows(rows), asked, logits.detach()[rows])
                 losses = mask_losses(logits2, truth[rows], quality2, config.loss.at)
                 second = combine_losses(losses, regions[rows], weights, count, config.loss)
                 dice_true = losses.dice_true
@@ -93,15 +98,12 @@ class TrainingStep(nn.Module):
             return fuse_encoded(self.model, self._cache.encoded(self.model, images, batch.key), batch.present)
         return self.model.encode(images, batch.present)
 
-    def _prompts(self, batch: Sample, slices: Tensor, regions: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return boxes (N, 4) and bool (N,): those drawn, or the model's own where these are asked for and exist."""
+    def _prompts(self, batch: Sample, slices: Tensor, regions: Tensor, logits: Tensor) -> tuple[Prompt, Tensor]:
+        """Return N prompts and bool (N,): those drawn, or the model's own where these are asked for and exist."""
         boxes, valid = batch.boxes[slices, regions], batch.box_valid[slices, regions]
         own, found = own_boxes(enlarge(logits.detach().float(), batch.truth.shape[-2:]), self._config.prompts.grow)
         use = batch.box_own[slices, regions] & found
         # A mask without truth and box is still prompted where the model finds something: it must learn to take it back.
         use |= ~valid & found
-        return torch.where(use[:, None], own, boxes), valid | use
-
-
-def _rows(features: RegionFeatures, rows: Tensor) -> RegionFeatures:
-    return RegionFeatures(features.maps[rows], tuple(level[rows] for level in features.fine), features.regions[rows])
+        heights = torch.where(use, 0.0, batch.box_heights[slices, regions])
+        return Prompt(torch.where(use[:, None], own, boxes), heights, ~use), valid | use

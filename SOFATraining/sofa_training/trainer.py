@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,15 @@ from torch.utils.data import DataLoader
 
 from sofa_engine.errors import InputError, OutputError, SofaError
 from sofa_engine.model.checkpoint import save_checkpoint
+from sofa_engine.model.localiser import Localiser
 from sofa_engine.model.network import SofaModel
 from sofa_training.config import TrainingConfig, dump_config, load_config
 from sofa_training.dataset import RunSampler, Sample, SliceDataset
 from sofa_training.distributed import Process, join_processes
 from sofa_training.embeddings import EmbeddingCache
-from sofa_training.folds import read_folds
+from sofa_training.located import locate_prepared, write_located
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
-from sofa_training.prepared import PreparedCase, read_folder
+from sofa_training.prepared import PreparedCase, read_sides
 from sofa_training.runlog import RunLog
 from sofa_training.start import build_model
 from sofa_training.state import RunState, load_state, save_state
@@ -34,6 +35,7 @@ from sofa_training.stopping import StopRequest
 from sofa_training.validation import CaseDice, Preview, mean_dice, predictor_of, validate
 
 CONFIG, BEST, LAST, PREVIEW = "config.toml", "best.safetensors", "last.safetensors", "preview.npz"
+LOCATED = "located"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: How fast the running Dice of the difficulty weights follows.
 _DICE_MEMORY = 0.99
@@ -74,9 +76,17 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
         SofaError: the loss is no longer a number; the last good checkpoint is kept.
     """
     with join_processes(config.run.device) as process:
-        training, validating = read_sides(config)
-        model = build_model(config.model, None if resume else config.start, config.run.seed)
+        training, validating = read_sides(config.data, config.run.validate_cases)
+        if resume:
+            model = SofaModel(config.model)  # its weights come with the run's state
+        else:
+            model = build_model(config.model, config.start, config.run.seed, config.data.localiser)
         prepare_folder(config, out, process, resume=resume)
+        if model.localiser is not None and config.data.located is None:
+            located = out / LOCATED
+            if not resume:
+                locate_cases(model.localiser, training, located, process)
+            config = config.model_copy(update={"data": config.data.model_copy(update={"located": located})})
         run = _Run(config, out, process, model, training, validating, listener)
         if resume:
             run.restore()
@@ -93,25 +103,6 @@ def resume_config(out: Path) -> TrainingConfig:
     if not (out / CONFIG).is_file():
         raise InputError(f"{out} is no training run: it has no {CONFIG}.")
     return load_config(out / CONFIG)
-
-
-def read_sides(config: TrainingConfig) -> tuple[tuple[PreparedCase, ...], tuple[PreparedCase, ...]]:
-    """Return the training and validation cases.
-
-    Raises:
-        InputError: the folder or the folds cannot be used.
-    """
-    data = config.data
-    if data.fold is None:
-        return read_folder(data.prepared), ()
-    if data.folds is None:
-        raise InputError("data.fold is set, so data.folds must name the file of the folds.")
-    folds = read_folds(data.folds)
-    if data.fold >= len(folds):
-        raise InputError(f"data.fold is {data.fold}, but {data.folds} has folds 0 to {len(folds) - 1}.")
-    fold = folds[data.fold]
-    most = config.run.validate_cases or len(fold.validation)
-    return read_folder(data.prepared, fold.train), read_folder(data.prepared, fold.validation[:most])
 
 
 def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resume: bool) -> None:
@@ -132,6 +123,14 @@ def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resum
         raise OutputError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
 
 
+def locate_cases(localiser: Localiser, cases: Sequence[PreparedCase], folder: Path, process: Process) -> None:
+    """Write what the start checkpoint's localiser says of cases that it was not trained on."""
+    localiser.eval()
+    for case in cases[process.rank :: process.world]:
+        write_located(folder, case.name, locate_prepared(localiser, case))
+    process.gathered(None)  # nobody goes on before all are written
+
+
 class _Run:
     """One training: everything that lives as long as it does."""
 
@@ -150,7 +149,7 @@ class _Run:
         if config.run.deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.dataset = SliceDataset(training, config)
-        self.model = model.to(process.device, memory_format=torch.channels_last)
+        self.model = model.to(process.device).channels_last()
         cache = EmbeddingCache(out / "embeddings") if config.run.cached_variants else None
         self.step = TrainingStep(self.model, config, cache).train()
         self.optimiser = build_optimiser(self.model, config.optimiser)

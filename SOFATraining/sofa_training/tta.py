@@ -27,6 +27,7 @@ class MirroredPredictor:
         self,
         images: np.ndarray,
         modalities: tuple[Modality, ...],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         *,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
@@ -38,8 +39,9 @@ class MirroredPredictor:
                 return None
             return lambda p: progress(Progress(p.stage, offset + p.fraction / 2, p.remaining_s))
 
-        self._straight.encode(images, modalities, progress=half(0.0), cancel=cancel)
-        self._mirrored.encode(np.ascontiguousarray(images[..., ::-1]), modalities, progress=half(0.5), cancel=cancel)
+        self._straight.encode(images, modalities, spacing, progress=half(0.0), cancel=cancel)
+        mirror = np.ascontiguousarray(images[..., ::-1])
+        self._mirrored.encode(mirror, modalities, spacing, progress=half(0.5), cancel=cancel)
         self._width = images.shape[-1]
 
     def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
@@ -52,14 +54,17 @@ class MirroredPredictor:
         sub_region: SubRegion,
         slices: np.ndarray,
         boxes: np.ndarray,
+        heights: np.ndarray | None = None,
         *,
+        stated: bool = True,
         cancel: CancelToken | None = None,
     ) -> SlicePrediction:
         """Decode one sub-region with a box per slice; see `Predictor.prompt`."""
         flipped = np.array(boxes, dtype=np.float32, copy=True)
         flipped[:, [0, 2]] = self._width - flipped[:, [2, 0]]
-        first = self._straight.prompt(sub_region, slices, boxes, cancel=cancel)
-        return _mean(first, self._mirrored.prompt(sub_region, slices, flipped, cancel=cancel))
+        first = self._straight.prompt(sub_region, slices, boxes, heights, stated=stated, cancel=cancel)
+        other = self._mirrored.prompt(sub_region, slices, flipped, heights, stated=stated, cancel=cancel)
+        return _mean(first, other)
 
     def attention(self) -> np.ndarray:
         """Return the modality weights of the image as it is."""

@@ -70,7 +70,7 @@ def validate(
     for case in cases:
         given = [m for i, m in enumerate(MODALITIES) if case.present[i] and m.value in modalities]
         images = np.stack([case.images[MODALITIES.index(m)] for m in given]).astype(np.float32)
-        predictor.encode(images, tuple(given))
+        predictor.encode(images, tuple(given), case.spacing)
         stages = Stages(None, {FIND: 1.0, REFINE: 1.0})
         found = run_first_pass(predictor, case.truth.shape, case.spacing, options, stages=stages)  # type: ignore[arg-type]
         labels = combine(found.probabilities, options.tau)

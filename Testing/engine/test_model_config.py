@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from sofa_engine.model import config
 from sofa_engine.model.network import Fused, RegionFeatures, SofaModel, rasterise
+from sofa_engine.model.prior import Prompt
 
 
 def test_the_paper_mode_is_litemedsam_and_the_attention_and_nothing_else() -> None:
@@ -36,12 +37,12 @@ def test_every_arrangement_answers_both_passes_at_its_own_resolution(make) -> No
     images = torch.rand(1, 4, 3, 64, 96)
     with torch.inference_mode():
         fused = model.encode(images, torch.tensor([[True, True, False, True]]))
-        features = RegionFeatures.select(fused, torch.tensor([0, 0]), torch.tensor([1, 2]))
+        size = (64 // model.mask_pixel, 96 // model.mask_pixel)
+        coarse = torch.randn(1, 3, *size) if arrangement.localiser else None
+        features = RegionFeatures.select(fused, torch.tensor([0, 0]), torch.tensor([1, 2]), coarse)
         logits, quality = model.first_pass(features)
         boxes = torch.tensor([[8.0, 8, 40, 40], [20, 10, 90, 60]])
-        refined, _ = model.second_pass(features, boxes, logits)
-    scale = arrangement.mask_scale
-    size = (64 // model.stride * scale, 96 // model.stride * scale)
+        refined, _ = model.second_pass(features, Prompt.of(boxes), logits)
     assert logits.shape == refined.shape == (2, *size)
     assert quality.shape == (2,)
     assert isinstance(fused, Fused)
@@ -54,7 +55,7 @@ def test_the_untrained_first_pass_is_the_whole_image_box_in_paper_mode() -> None
         fused = model.encode(torch.rand(1, 4, 3, 64, 64), torch.ones(1, 4, dtype=torch.bool))
         features = RegionFeatures.select(fused, torch.tensor([0]), torch.tensor([0]))
         first, _ = model.first_pass(features)
-        boxed, _ = model.second_pass(features, torch.tensor([[0.0, 0, 256, 256]]), first)
+        boxed, _ = model.second_pass(features, Prompt.of(torch.tensor([[0.0, 0, 256, 256]])), first)
     torch.testing.assert_close(first, boxed)
 
 

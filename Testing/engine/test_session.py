@@ -218,7 +218,7 @@ def test_a_model_that_answers_with_what_is_not_a_number_finds_nothing_there():
             answer.probabilities[:, :, ::2] = np.nan
             return SlicePrediction(answer.probabilities, np.full_like(answer.quality, np.nan))
 
-        def prompt(self, sub_region, slices, boxes, *, cancel=None):
+        def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
             answer = super().prompt(sub_region, slices, boxes, cancel=cancel)
             answer.probabilities[:, ::2] = np.nan
             return answer
@@ -386,7 +386,7 @@ def test_a_less_generous_answer_in_an_overlapping_box_takes_nothing_from_the_unt
     class Forgetful(ThresholdPredictor):
         forgets = False
 
-        def prompt(self, sub_region, slices, boxes, *, cancel=None):
+        def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
             answer = super().prompt(sub_region, slices, boxes, cancel=cancel)
             return SlicePrediction(answer.probabilities * (not self.forgets), answer.quality)
 
@@ -411,7 +411,7 @@ def test_a_first_box_that_is_put_back_beside_another_brings_its_answer_back_with
 
 def test_what_the_model_found_outside_of_the_box_goes_when_the_box_is_edited():
     class Leaky(ThresholdPredictor):
-        def prompt(self, sub_region, slices, boxes, *, cancel=None):
+        def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
             height, width = self.attention().shape[-2:]
             everywhere = np.tile(np.array([0, 0, 4 * width, 4 * height], np.float32), (len(slices), 1))
             return super().prompt(sub_region, slices, everywhere, cancel=cancel)

@@ -19,7 +19,7 @@ SUB_REGIONS = ("ncr", "ed", "et")
 class EndlessPredictor(ThresholdPredictor):
     """Encodes until it is cancelled, saying meanwhile that it is half way."""
 
-    def encode(self, images, modalities, *, progress=None, cancel=None):
+    def encode(self, images, modalities, spacing=(1.0, 1.0, 1.0), *, progress=None, cancel=None):
         from sofa_engine.progress import Progress
 
         while True:

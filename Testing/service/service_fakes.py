@@ -21,14 +21,14 @@ class SlowPredictor(ThresholdPredictor):
     encode_s = 0.03
     prompt_s = 0.05
 
-    def encode(self, images, modalities, *, progress=None, cancel=None):
+    def encode(self, images, modalities, spacing=(1.0, 1.0, 1.0), *, progress=None, cancel=None):
         def paused(step):
             time.sleep(self.encode_s)
             progress(step)
 
         super().encode(images, modalities, progress=paused, cancel=cancel)
 
-    def prompt(self, sub_region, slices, boxes, *, cancel=None):
+    def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
         time.sleep(self.prompt_s)
         return super().prompt(sub_region, slices, boxes, cancel=cancel)
 
@@ -36,7 +36,7 @@ class SlowPredictor(ThresholdPredictor):
 class SuicidalPredictor(ThresholdPredictor):
     """Kills its own process, as the kernel does when memory is short, once a box spans all of axis 2."""
 
-    def prompt(self, sub_region, slices, boxes, *, cancel=None):
+    def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
         width = next(iter(self._images.values())).shape[2]
         if np.any(boxes[:, 2] - boxes[:, 0] >= width):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -46,7 +46,7 @@ class SuicidalPredictor(ThresholdPredictor):
 class BrokenPredictor(ThresholdPredictor):
     """Has a bug that shows in necrotic core."""
 
-    def prompt(self, sub_region, slices, boxes, *, cancel=None):
+    def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
         if sub_region is SubRegion.NCR and len(boxes) == 1:
             raise RuntimeError("secret detail of the inside")
         return super().prompt(sub_region, slices, boxes, cancel=cancel)

@@ -37,7 +37,7 @@ class BrightnessPredictor:
 
     info = ModelInfo("thresholds", "0" * 64, "none", "default", "cpu", trained=True)
 
-    def encode(self, images, modalities, *, progress=None, cancel=None) -> None:
+    def encode(self, images, modalities, spacing=(1.0, 1.0, 1.0), *, progress=None, cancel=None) -> None:
         self.given, self.images = modalities, images
         t1c = images[modalities.index(Modality.T1C)] if Modality.T1C in modalities else images[0]
         flair = images[-1]
@@ -53,7 +53,7 @@ class BrightnessPredictor:
         probabilities = np.stack([self._answer(i, slices) for i in range(3)])
         return SlicePrediction(probabilities, np.full((3, len(slices)), 0.9, np.float32))
 
-    def prompt(self, sub_region, slices, boxes, *, cancel=None) -> SlicePrediction:
+    def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None) -> SlicePrediction:
         self.boxes.append(np.array(boxes))
         found = self._masks[sub_region.index][slices].astype(np.float32) * 0.98 + 0.01
         return SlicePrediction(found, np.full(len(slices), 0.9, np.float32))

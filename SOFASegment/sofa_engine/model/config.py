@@ -39,6 +39,22 @@ class EncoderConfig(BaseModel):
         return self.stem_stride * 4
 
 
+class LocaliserConfig(BaseModel):
+    """The 3D network that runs before the slices are encoded.
+
+    Attributes:
+        spacing_mm: edge of the cells that it sees and classifies.
+        widths: channels at `spacing_mm` and at every halving of the resolution.
+        depths: residual blocks at each halved resolution.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spacing_mm: float = Field(default=2.0, gt=0)
+    widths: tuple[int, int, int, int] = (16, 32, 64, 128)
+    depths: tuple[int, int, int] = (1, 2, 2)
+
+
 class ModelConfig(BaseModel):
     """The whole network.
 
@@ -57,6 +73,10 @@ class ModelConfig(BaseModel):
         detail: how many early feature maps, fused by the same attention, are added while the mask is upscaled: 0 as in
             SAM, 2 for stages 1 and 0, 3 for the stem's first convolution too (only with `stem_stride` 4; masks then
             have eight times the feature map's resolution instead of four).
+        localiser: the 3D network whose answer both passes start from; None leaves the first pass without any prompt, as
+            the paper has it.
+        box_prior: whether a person's box also says where in it the sub-region most likely is (an ellipsoid), as
+            logits that the network corrects; needs `detail`.
         normalisation: `volume` divides [0, 255] by 255; `slice` stretches every slice as stock LiteMedSAM expects.
         resize: `native` keeps 1 mm pixels; `litemedsam` scales the longer side to 256 pixels as stock weights expect.
     """
@@ -75,6 +95,8 @@ class ModelConfig(BaseModel):
     prompting: bool = True
     dense_prompt: bool = True
     detail: Literal[0, 2, 3] = 0
+    localiser: LocaliserConfig | None = None
+    box_prior: bool = False
     normalisation: Literal["volume", "slice"] = "volume"
     resize: Literal["native", "litemedsam"] = "native"
 
@@ -89,6 +111,11 @@ class ModelConfig(BaseModel):
         dims = self.encoder.embed_dims
         return (dims[1], dims[0], dims[0] // 2)[: self.detail]
 
+    @property
+    def picture_channels(self) -> int:
+        """Planes that show the prompt to the detail paths: belief and box, localiser (2), ellipsoid (1)."""
+        return 2 + 2 * (self.localiser is not None) + self.box_prior
+
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
         if self.channels % (8 * self.decoder_heads // 4) or self.channels % 8:
@@ -97,11 +124,13 @@ class ModelConfig(BaseModel):
             )
         if self.detail == 3 and self.encoder.stem_stride != 4:
             raise ValueError("detail 3 needs stem_stride 4: other stems have nothing finer than stage 0")
-        if self.mode is Mode.PAPER and (
-            self.learned_temperature or self.modality_conditioning != "none" or self.dense_prompt or self.detail
-        ):
+        if (self.localiser is not None or self.box_prior) and not self.detail:
+            raise ValueError("localiser and box_prior are shown to the detail paths, so they need detail 2 or 3")
+        beyond = (self.learned_temperature, self.dense_prompt, self.detail, self.localiser, self.box_prior)
+        if self.mode is Mode.PAPER and (any(beyond) or self.modality_conditioning != "none"):
             raise ValueError(
-                "mode 'paper' excludes learned_temperature, modality_conditioning, dense_prompt and detail"
+                "mode 'paper' excludes learned_temperature, modality_conditioning, dense_prompt, detail, localiser and "
+                "box_prior"
             )
         return self
 
@@ -119,7 +148,7 @@ def paper() -> ModelConfig:
 
 
 def compact() -> ModelConfig:
-    """Return the arrangement for machines without a GPU: stride 16 and narrower, with fine features for the mask."""
+    """Return the arrangement for machines without a GPU: stride 16, narrower, fine features for the mask, localiser."""
     return ModelConfig(
         arrangement="compact",
         encoder=EncoderConfig(
@@ -134,4 +163,6 @@ def compact() -> ModelConfig:
         decoder_mlp=768,
         modality_conditioning="stages",
         detail=3,
+        localiser=LocaliserConfig(),
+        box_prior=True,
     )

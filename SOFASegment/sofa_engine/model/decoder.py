@@ -48,12 +48,15 @@ class DetailPath(nn.Module):
     A zero-initialised addition: an untrained path leaves SAM's decoder as it is.
     """
 
-    def __init__(self, fine: int, width: int) -> None:
-        """Build the path from `fine` channels of an early stage to the `width` channels of the upscaled embedding."""
+    def __init__(self, fine: int, width: int, planes: int = 2) -> None:
+        """Build the path from `fine` channels of an early stage to the `width` channels of the upscaled embedding.
+
+        `planes` is the number of channels of the prompt's picture.
+        """
         super().__init__()
         last = nn.Conv2d(width, width, 3, padding=1)
         self.mix = nn.Sequential(
-            nn.Conv2d(fine + width + 2, width, 3, padding=1, bias=False), LayerNorm2d(width), nn.GELU(), last
+            nn.Conv2d(fine + width + planes, width, 3, padding=1, bias=False), LayerNorm2d(width), nn.GELU(), last
         )
         self.skip = nn.Conv2d(fine, width, 1)
         for layer in (last, self.skip):
@@ -63,7 +66,7 @@ class DetailPath(nn.Module):
     def forward(self, upscaled: Tensor, fine: Tensor, picture: Tensor) -> Tensor:
         """Return (B, width, H, W) from the embedding, the fused early features (B, fine, H, W), and the picture.
 
-        The picture (B, 2, h, w) holds the first pass's probability and the inside of the box, and is resized here.
+        The picture (B, planes, h, w) shows the prompt (see `sofa_engine.model.prior`) and is resized here.
         """
         picture = nn.functional.interpolate(picture, size=upscaled.shape[-2:], mode="bilinear", align_corners=False)
         x = upscaled + self.skip(fine)
@@ -77,8 +80,16 @@ class BatchedMaskDecoder(MaskDecoder):
     fit. Parameters and their names are unchanged.
     """
 
-    def __init__(self, channels: int, mlp: int, heads: int, detail: tuple[int, ...] = ()) -> None:
-        """Build the decoder; `detail` gives the channels of the early features that are brought in, coarse to fine."""
+    def __init__(self, channels: int, mlp: int, heads: int, detail: tuple[int, ...] = (), planes: int = 2) -> None:
+        """Build the decoder.
+
+        Args:
+            channels: width C of features and tokens.
+            mlp: hidden width of the transformer's MLP.
+            heads: of its attention.
+            detail: channels of the early features that are brought in, coarse to fine.
+            planes: channels of the prompt's picture.
+        """
         super().__init__(
             transformer_dim=channels,
             transformer=TwoWayTransformer(depth=2, embedding_dim=channels, mlp_dim=mlp, num_heads=heads),
@@ -87,7 +98,9 @@ class BatchedMaskDecoder(MaskDecoder):
             iou_head_hidden_dim=channels,
         )
         widths = (channels // 4, channels // 8, channels // 8)
-        self.detail = nn.ModuleList(DetailPath(fine, width) for fine, width in zip(detail, widths, strict=False))
+        self.detail = nn.ModuleList(
+            DetailPath(fine, width, planes) for fine, width in zip(detail, widths, strict=False)
+        )
         # One more doubling than SAM has, where a third detail path gives it something to show.
         self.upscaling = nn.ConvTranspose2d(channels // 8, channels // 8, 2, 2) if len(detail) == 3 else None
 
@@ -108,7 +121,7 @@ class BatchedMaskDecoder(MaskDecoder):
             sparse: prompt tokens (B, n, C).
             dense: mask prompt, broadcastable to (B, C, h, w).
             fine: fused early features, coarse to fine, as many as the decoder was built for.
-            picture: (B, 2, H, W) for the detail paths.
+            picture: (B, planes, H, W) for the detail paths.
 
         Returns:
             Logits (B, 4h, 4w), or (B, 8h, 8w) with three detail paths, and the estimated IoU (B,), not limited to 0..1.

@@ -17,10 +17,9 @@ from sofa_engine.model.decoder import (
     embed_boxes,
 )
 from sofa_engine.model.encoder import ImageEncoder
+from sofa_engine.model.localiser import Localiser
+from sofa_engine.model.prior import OUTSIDE, BoxPrior, Prompt, coarse_planes, ellipsoids, rasterise
 from sofa_engine.types import MODALITIES, SUB_REGIONS
-
-#: Logit of "certainly not" in the mask prompt, outside the box.
-OUTSIDE = -10.0
 
 
 class Fused(NamedTuple):
@@ -45,17 +44,32 @@ class RegionFeatures(NamedTuple):
         maps: (N, C, h, w).
         fine: early features, coarse to fine, each (N, Ci, ...).
         regions: int64 (N,), index of each pair's sub-region.
+        coarse: localiser's logits (N, 2, kh, kw) as `coarse_planes` arranges them, None without a localiser.
     """
 
     maps: Tensor
     fine: tuple[Tensor, ...]
     regions: Tensor
+    coarse: Tensor | None = None
 
     @staticmethod
-    def select(fused: Fused, slices: Tensor, regions: Tensor) -> RegionFeatures:
-        """Pick N pairs out of B slices; `slices` and `regions` are int64 (N,)."""
+    def select(fused: Fused, slices: Tensor, regions: Tensor, coarse: Tensor | None = None) -> RegionFeatures:
+        """Pick N pairs out of B slices.
+
+        Args:
+            fused: of the slices.
+            slices: int64 (N,).
+            regions: int64 (N,).
+            coarse: localiser's logits of the slices, (B, 3, kh, kw), where the network has one.
+        """
         fine = tuple(level[slices, regions] for level in fused.fine)
-        return RegionFeatures(fused.maps[slices, regions], fine, regions)
+        told = None if coarse is None else coarse_planes(coarse[slices], regions)
+        return RegionFeatures(fused.maps[slices, regions], fine, regions, told)
+
+    def rows(self, index: Tensor) -> RegionFeatures:
+        """Return some of the pairs, in the order of `index`."""
+        coarse = None if self.coarse is None else self.coarse[index]
+        return RegionFeatures(self.maps[index], tuple(level[index] for level in self.fine), self.regions[index], coarse)
 
 
 class SofaModel(nn.Module):
@@ -68,8 +82,14 @@ class SofaModel(nn.Module):
         self.image_encoder = ImageEncoder(config.encoder, config.channels, conditioned)
         self.prompt_encoder = build_prompt_encoder(config.channels, self.stride)
         self.mask_decoder = BatchedMaskDecoder(
-            config.channels, config.decoder_mlp, config.decoder_heads, config.detail_channels
+            config.channels,
+            config.decoder_mlp,
+            config.decoder_heads,
+            config.detail_channels,
+            config.picture_channels,
         )
+        self.localiser = None if config.localiser is None else Localiser(config.localiser)
+        self.box_prior = BoxPrior() if config.box_prior else None
         self.attention = ModalityAttention(
             config.channels,
             config.attention,
@@ -83,6 +103,17 @@ class SofaModel(nn.Module):
     def stride(self) -> int:
         """Pixels per cell of the fused maps."""
         return self.config.encoder.feature_stride
+
+    @property
+    def mask_pixel(self) -> int:
+        """Pixels per cell of the predicted masks."""
+        return self.stride // self.config.mask_scale
+
+    def channels_last(self) -> SofaModel:
+        """Lay the weights of convolutions out with channels last, which CPUs and tensor cores compute fastest."""
+        for name, child in self.named_children():
+            child.to(memory_format=torch.channels_last_3d if name == "localiser" else torch.channels_last)  # type: ignore[call-overload]
+        return self
 
     @torch.no_grad()
     def reset_first_tokens(self) -> None:
@@ -118,40 +149,71 @@ class SofaModel(nn.Module):
 
     def first_pass(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
         """Decode without a box: logits (N, kh, kw), k = `ModelConfig.mask_scale`, and estimated IoU (N,)."""
-        maps = features.maps
+        maps, coarse = features.maps, features.coarse
         tokens = self.first_tokens[features.regions].to(maps.dtype)
-        dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).to(maps.dtype)
-        picture = maps.new_zeros(len(maps), 2, *maps.shape[2:]) if self.config.detail else None
-        return self._decode(features, tokens, dense, picture)
+        if coarse is None or not self.config.dense_prompt:
+            dense = self._no_mask(maps)
+        else:
+            dense = self._dense(coarse[:, 0])
+        nothing = maps.new_zeros(len(maps), *self._mask_size(maps), dtype=torch.float32)
+        logits, quality = self._decode(features, tokens, dense, self._picture(features, nothing, nothing, nothing))
+        return (logits if coarse is None else logits + coarse[:, 0]), quality
 
-    def second_pass(self, features: RegionFeatures, boxes: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    def second_pass(self, features: RegionFeatures, prompt: Prompt, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Decode with a box (eq. 5-6).
 
         Args:
             features: N pairs.
-            boxes: float (N, 4), x0 y0 x1 y1 in pixels of the encoded image, half-open.
-            prior: first pass's logits (N, kh, kw); used only in arrangements with `dense_prompt` or `detail`.
+            prompt: a box for each.
+            belief: first pass's logits (N, kh, kw); used only in arrangements with `dense_prompt` or `detail`.
 
         Returns:
             Logits (N, kh, kw) and estimated IoU (N,).
         """
         maps = features.maps
-        tokens = embed_boxes(self.prompt_encoder, boxes).to(maps.dtype)
+        tokens = embed_boxes(self.prompt_encoder, prompt.boxes).to(maps.dtype)
         if self.config.mode.value == "default":
             # The decoder is shared, so the prompt also says which sub-region is asked for: what that sub-region's
             # first-pass tokens have learned beyond the mean over sub-regions.
             shift = self.first_tokens - self.first_tokens.mean(dim=0, keepdim=True)
             tokens = tokens + shift[features.regions].to(maps.dtype)
-        scale = self.config.mask_scale
-        inside = rasterise(boxes, (maps.shape[2] * scale, maps.shape[3] * scale), self.stride / scale)
+        size = self._mask_size(maps)
+        pixel = self.mask_pixel
+        inside = rasterise(prompt.boxes, size, pixel)
         if self.config.dense_prompt:
-            mask = OUTSIDE + inside * (prior.float().clamp(OUTSIDE, -OUTSIDE) - OUTSIDE)
-            # SAM's mask prompt has four cells per cell of the feature map.
-            dense = self.prompt_encoder.mask_downscaling(nn.functional.avg_pool2d(mask[:, None], scale // 4))
+            dense = self._dense(OUTSIDE + inside * (belief.float().clamp(OUTSIDE, -OUTSIDE) - OUTSIDE))
         else:
-            dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).to(maps.dtype)
-        picture = torch.stack([prior.float().sigmoid() * inside, inside], dim=1) if self.config.detail else None
-        return self._decode(features, tokens, dense, picture)
+            dense = self._no_mask(maps)
+        if self.box_prior is None:
+            believed = belief.float().sigmoid() * inside if self.config.detail else inside
+            return self._decode(features, tokens, dense, self._picture(features, believed, inside, inside))
+        ellipsoid = ellipsoids(prompt, size, pixel)
+        picture = self._picture(features, belief.float().sigmoid() * inside, inside, ellipsoid)
+        logits, quality = self._decode(features, tokens, dense, picture)
+        return logits + self.box_prior(belief, ellipsoid, prompt.stated, features.regions), quality
+
+    def _mask_size(self, maps: Tensor) -> tuple[int, int]:
+        return maps.shape[2] * self.config.mask_scale, maps.shape[3] * self.config.mask_scale
+
+    def _no_mask(self, maps: Tensor) -> Tensor:
+        return self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).to(maps.dtype)
+
+    def _dense(self, mask: Tensor) -> Tensor:
+        # SAM's mask prompt has four cells per cell of the feature map.
+        return self.prompt_encoder.mask_downscaling(
+            nn.functional.avg_pool2d(mask[:, None], self.config.mask_scale // 4)
+        )
+
+    def _picture(self, features: RegionFeatures, belief: Tensor, inside: Tensor, ellipsoid: Tensor) -> Tensor | None:
+        """Return the planes that the detail paths are shown, (N, picture_channels, kh, kw), None without such paths."""
+        if not self.config.detail:
+            return None
+        planes = [belief, inside]
+        if features.coarse is not None:
+            planes += features.coarse.sigmoid().unbind(1)
+        if self.config.box_prior:
+            planes.append(ellipsoid)
+        return torch.stack(planes, dim=1)
 
     def _decode(
         self, features: RegionFeatures, tokens: Tensor, dense: Tensor, picture: Tensor | None
@@ -160,22 +222,3 @@ class SofaModel(nn.Module):
         size = (maps.shape[2], maps.shape[3])
         positions = dense_positions(self.prompt_encoder, size, self.stride).to(maps.dtype)
         return self.mask_decoder.decode(maps, positions, tokens, dense, features.fine, picture)
-
-
-def rasterise(boxes: Tensor, size: tuple[int, int], pixel: float) -> Tensor:
-    """Return how much of each cell lies inside each box, (N, H, W) float32 in 0..1.
-
-    Args:
-        boxes: (N, 4), x0 y0 x1 y1.
-        size: cells (H, W).
-        pixel: width of a cell in the boxes' unit.
-    """
-
-    def cover(low: Tensor, high: Tensor, count: int) -> Tensor:
-        edges = torch.arange(count, device=boxes.device, dtype=torch.float32)
-        return ((high[:, None] / pixel).minimum(edges + 1) - (low[:, None] / pixel).maximum(edges)).clamp(0, 1)
-
-    boxes = boxes.float()
-    rows = cover(boxes[:, 1], boxes[:, 3], size[0])
-    columns = cover(boxes[:, 0], boxes[:, 2], size[1])
-    return rows[:, :, None] * columns[:, None, :]

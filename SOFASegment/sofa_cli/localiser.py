@@ -1,0 +1,100 @@
+"""`sofa localiser`: train the small 3D network that finds the tumour, and keep its answers for `sofa train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Train the localiser, and keep its answers for training.", no_args_is_help=True)
+
+Prepared = Annotated[Path, typer.Option(help="Folder of `sofa prepare`.")]
+Folds = Annotated[Path | None, typer.Option(help="File of the folds; all cases without.")]
+Fold = Annotated[int | None, typer.Option(min=0, help="The fold that is left out.")]
+
+
+@app.command()
+def train(
+    prepared: Prepared = Path("prepared"),
+    config: Annotated[str, typer.Option(help="TOML file, or one that ships: compact.")] = "compact",
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/localiser"),
+    folds: Folds = None,
+    fold: Fold = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: --set run.steps=500.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+) -> None:
+    """Train on the cases of all folds but one, or on all cases; the result is OUT/localiser.safetensors.
+
+    With a fold, the cases that were left out are measured at the end (Dice of the localiser alone, nothing helped).
+    Ctrl-C stops after the current step with a checkpoint; --resume goes on.
+    """
+    from sofa_cli.train import read_settings
+    from sofa_engine.runtime import tune_allocator
+    from sofa_training.localiser import finish_run, load_localiser_config, sides, train_localiser
+
+    chosen = load_localiser_config(config, read_settings(settings or []))
+    learning, waiting = sides(prepared, folds, fold)
+    tune_allocator()
+    with _Display(chosen.run.steps) as display:
+        trained = train_localiser(chosen, learning, out, resume=resume, listener=display.told)
+    if trained is None:
+        typer.echo(f"Stopped; go on with --resume --out {out}")
+        return
+    path, rows = finish_run(trained, out, waiting)
+    for name, dice in rows.items():
+        typer.echo(f"{name}: " + ", ".join(f"{region} {value:.3f}" for region, value in dice.items()))
+    typer.echo(f"Localiser: {path}")
+
+
+@app.command()
+def apply(
+    localiser: Annotated[Path, typer.Argument(help="localiser.safetensors of a run.")],
+    prepared: Prepared = Path("prepared"),
+    out: Annotated[Path, typer.Option(help="Folder of the answers.")] = Path("located"),
+    folds: Folds = None,
+    fold: Fold = None,
+) -> None:
+    """Write the localiser's answers for the cases of the fold that it has not seen.
+
+    Called once per fold with the same OUT, every case is answered by a localiser that does not know it, which is what
+    `data.located` needs.
+    """
+    from sofa_training.localiser import apply_to, sides
+    from sofa_training.located import read_localiser
+
+    learning, waiting = sides(prepared, folds, fold)
+    cases = waiting if fold is not None else learning
+    for case in cases:
+        apply_to(read_localiser(localiser), case, out)
+    typer.echo(f"Wrote {len(cases)} answers to {out}")
+
+
+class _Display:
+    """A progress bar with the time left."""
+
+    def __init__(self, steps: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]}  {task.fields[left]}"),
+        )
+        self._task = self._bar.add_task("", total=steps, loss="-", left="")
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def told(self, event: str, values: dict[str, Any]) -> None:
+        """Show one step."""
+        minutes, seconds = divmod(round(values["remaining_s"]), 60)
+        left = f"{minutes}:{seconds:02d} left"
+        self._bar.update(self._task, completed=values["step"], loss=f"{values['loss']:.3f}", left=left)

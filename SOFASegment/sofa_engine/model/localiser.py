@@ -1,0 +1,166 @@
+"""A small 3D network that finds the tumour at 2 mm: where to decode, and what the slice-wise network starts from.
+
+LiteMedSAM sees one slice (or three). Whether a dark core is necrosis, or bright FLAIR oedema, is often decided by what
+lies above and below, so the first pass is given this network's coarse answer as its mask prompt, which the method
+otherwise leaves empty. One run over a whole brain costs less than encoding ten slices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sofa_engine.model.config import LocaliserConfig
+from sofa_engine.types import MODALITIES, SUB_REGIONS
+
+#: Classes of the softmax: background, then `SUB_REGIONS`.
+CLASSES = 1 + len(SUB_REGIONS)
+#: Slices whose every logit is lower (5 %) hold nothing that the first pass would find.
+_SUSPICION = -3.0
+_MARGIN_MM = 4.0
+
+
+class _Residual(nn.Module):
+    """Two 3x3x3 convolutions around an identity, normalisation first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = _norm(width), _norm(width)
+        self.conv1 = nn.Conv3d(width, width, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv3d(width, width, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.relu(self.norm1(x)))
+        return x + self.conv2(F.relu(self.norm2(y)))
+
+
+class _Up(nn.Module):
+    """Double the resolution, add the encoder's features of that resolution, and mix."""
+
+    def __init__(self, coarse: int, fine: int, mix: nn.Module) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose3d(coarse, fine, 2, 2, bias=False)
+        self.mix = mix
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.mix(self.up(x) + skip)
+
+
+class Localiser(nn.Module):
+    """Four sequences of a whole brain at `LocaliserConfig.spacing_mm` to the probability of each sub-region."""
+
+    def __init__(self, config: LocaliserConfig) -> None:
+        super().__init__()
+        self.config = config
+        w0, w1, w2, w3 = config.widths
+        self.stem = nn.Conv3d(len(MODALITIES), w0, 3, padding=1, bias=False)
+        self.down = nn.ModuleList(
+            nn.Sequential(_norm(a), nn.ReLU(), nn.Conv3d(a, b, 3, stride=2, padding=1, bias=False))
+            for a, b in ((w0, w1), (w1, w2), (w2, w3))
+        )
+        self.encode = nn.ModuleList(
+            nn.Sequential(*(_Residual(width) for _ in range(depth)))
+            for width, depth in zip((w1, w2, w3), config.depths, strict=True)
+        )
+        light = nn.Sequential(_norm(w0), nn.ReLU(), nn.Conv3d(w0, w0, 3, padding=1, bias=False))
+        self.up = nn.ModuleList([_Up(w3, w2, _Residual(w2)), _Up(w2, w1, _Residual(w1)), _Up(w1, w0, light)])
+        self.head = nn.Sequential(_norm(w0), nn.ReLU(), nn.Conv3d(w0, CLASSES, 1))
+        self.side = nn.Sequential(_norm(w1), nn.ReLU(), nn.Conv3d(w1, CLASSES, 1))
+
+    @property
+    def multiple(self) -> int:
+        """Cells along each axis must be a multiple of this."""
+        return 2 ** len(self.down)
+
+    def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify every cell.
+
+        Args:
+            volume: (B, 4, D, H, W) in 0..1 on cells of `spacing_mm`, zero outside the brain and for absent sequences;
+                D, H, W multiples of `multiple`.
+
+        Returns:
+            Logits (B, 4, D, H, W) of background and the sub-regions, and coarser ones at half the resolution, which
+            only training looks at.
+        """
+        x = self.stem(volume)
+        skips = [x]
+        for down, blocks in zip(self.down, self.encode, strict=True):
+            x = blocks(down(x))
+            skips.append(x)
+        skips.pop()
+        side = x
+        for up in self.up:
+            side, x = x, up(x, skips.pop())
+        coarse = self.side(side)
+        # The finer answer corrects the coarser one, which is learned much sooner.
+        return self.head(x) + F.interpolate(coarse, scale_factor=2, mode="trilinear"), coarse
+
+    @torch.no_grad()
+    def locate(self, images: Tensor, spacing: tuple[float, float, float], *, mirrored: bool = True) -> Tensor:
+        """Find the sub-regions in one case.
+
+        Args:
+            images: (4, D, H, W) in 0..1, zero outside the brain and for absent sequences.
+            spacing: mm between voxels (z, y, x).
+            mirrored: whether to average with the answer to the left-right mirrored brain.
+
+        Returns:
+            Logits of each sub-region against all else, float32 (3, D', H', W') on cells of about `spacing_mm` that
+            cover the images' extent.
+        """
+        cells = to_cells(images, spacing, self.config.spacing_mm)
+        size = cells.shape[-3:]
+        pad = [n for length in reversed(size) for n in (0, -length % self.multiple)]
+        volume = F.pad(cells, pad)
+        both = torch.stack([volume, volume.flip(-1)]) if mirrored else volume[None]
+        probability = self(both.to(memory_format=torch.channels_last_3d))[0].float().softmax(dim=1)
+        if mirrored:
+            probability[1] = probability[1].flip(-1)
+        found = probability.mean(dim=0)[1:, : size[0], : size[1], : size[2]].clamp(1e-4, 1 - 1e-4)
+        return torch.logit(found)
+
+
+def to_cells(images: Tensor, spacing: tuple[float, float, float], cell_mm: float) -> Tensor:
+    """Average (C, D, H, W) over cells of about `cell_mm` that tile its extent, float32 (C, D', H', W')."""
+    size = tuple(max(1, round(n * s / cell_mm)) for n, s in zip(images.shape[-3:], spacing, strict=True))
+    return F.interpolate(images[None].float(), size=size, mode="area")[0]
+
+
+def mask_cells(logits: Tensor, size: tuple[int, int, int], padded: tuple[int, int], pixel: int) -> Tensor:
+    """Carry the localiser's logits over to the cells of the masks, slice by slice.
+
+    Args:
+        logits: (3, D', H', W').
+        size: slices, and pixels (H, W) of the image in the encoder's frame.
+        padded: pixels of the frame, which holds the image at its top left.
+        pixel: pixels per cell of a mask.
+
+    Returns:
+        float32 (D, 3, padded / pixel); "certainly not" beyond the image.
+    """
+    full = F.interpolate(logits[None].float(), size=size, mode="trilinear")[0].transpose(0, 1)
+    below, right = padded[0] - size[1], padded[1] - size[2]
+    full = F.pad(full, (0, right, 0, below), value=float(full.new_tensor(1e-4).logit()))
+    return F.avg_pool2d(full, pixel)
+
+
+def slices_worth_encoding(coarse: Tensor, slice_mm: float) -> np.ndarray:
+    """Return the slices in which any sub-region is at all likely, and those within 4 mm of them, int64 ascending.
+
+    Args:
+        coarse: logits (D, 3, h, w).
+        slice_mm: distance of the slices.
+    """
+    likely = coarse.amax(dim=(1, 2, 3)).cpu().numpy() > _SUSPICION
+    reach = max(1, round(_MARGIN_MM / slice_mm))
+    return np.flatnonzero(ndimage.binary_dilation(likely, iterations=reach)).astype(np.int64)
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    # Every channel on its own, so that no sample speaks for another: with wider groups the sub-regions were told apart
+    # only after hundreds of steps.
+    return nn.GroupNorm(width, width)

@@ -1,0 +1,228 @@
+"""Training of the localiser, and its answers for cases that it has not seen. The loop reads from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sofa_engine.errors import SofaError
+from sofa_engine.model.config import LocaliserConfig
+from sofa_engine.model.localiser import Localiser
+from sofa_training.config import (
+    AugmentationConfig,
+    DataConfig,
+    OptimiserConfig,
+    Section,
+    read_toml,
+    validate_config,
+)
+from sofa_training.located import locate_prepared, write_localiser, write_located
+from sofa_training.metrics import overlap
+from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
+from sofa_training.prepared import PreparedCase, read_sides
+from sofa_training.regions import REGIONS, region_mask
+from sofa_training.runlog import RunLog
+from sofa_training.state import RunState, load_state, save_state
+from sofa_training.stopping import StopRequest
+from sofa_training.volumes import CoarseCase, VolumeSampler
+
+Listener = Callable[[str, dict[str, Any]], None]
+#: Rows: which of background, NCR, ED, ET make up each region whose overlap is trained: `REGIONS`.
+_PARTS = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 1], [0, 1, 0, 1]], dtype=torch.float32)
+#: Cells added to both sides of a Dice ratio.
+_SMOOTH = 10.0
+#: Weight of the coarser answer's loss, which brings gradients to the deep layers.
+_SIDE = 0.3
+
+
+class LocaliserRun(Section):
+    """How a localiser is trained.
+
+    Attributes:
+        steps: iterations.
+        batch: crops per iteration.
+        crop: cells (D, H, W) of a crop, multiples of 8.
+        off_tumour: share of crops centred anywhere in the brain instead of on a sub-region.
+        untouched: share of crops without rotation, scale and deformation.
+        save_steps: iterations between checkpoints.
+        seed: of everything that is drawn.
+    """
+
+    steps: int = Field(1500, ge=1)
+    batch: int = Field(2, ge=1)
+    crop: tuple[int, int, int] = (48, 64, 48)
+    off_tumour: float = Field(0.25, ge=0, le=1)
+    untouched: float = Field(0.25, ge=0, le=1)
+    save_steps: int = Field(50, ge=1)
+    seed: int = 0
+
+
+class LocaliserTraining(Section):
+    """One training of a localiser: the network, how samples vary, how weights move, how long."""
+
+    model: LocaliserConfig = LocaliserConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    run: LocaliserRun = LocaliserRun()
+
+
+def train_localiser(
+    config: LocaliserTraining,
+    cases: Sequence[PreparedCase],
+    out: Path,
+    *,
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> Localiser | None:
+    """Train on prepared cases; return the averaged weights, or None if the run was asked to stop before its end.
+
+    Args:
+        config: everything about the run.
+        cases: to learn from.
+        out: folder of the run: log.jsonl, last.pt.
+        resume: go on from `last.pt`.
+        listener: told "step" events.
+
+    Raises:
+        SofaError: the loss is no longer a number; the last checkpoint is kept.
+        OutputError: a checkpoint cannot be written.
+    """
+    run = config.run
+    torch.manual_seed(run.seed)
+    model = Localiser(config.model).to(memory_format=torch.channels_last_3d)
+    optimiser = build_optimiser(model, config.optimiser)
+    average = build_average(model, config.optimiser.average)
+    state = RunState()
+    if resume:
+        state, parts = load_state(out)
+        model.load_state_dict(parts["model"])
+        optimiser.load_state_dict(parts["optimiser"])
+        if average is not None:
+            average.load_state_dict(parts["average"])
+    coarse = [CoarseCase.of(case, config.model.spacing_mm) for case in cases]
+    sampler = VolumeSampler(
+        coarse, run.crop, config.augmentation, off_tumour=run.off_tumour, untouched=run.untouched, seed=run.seed
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    log = RunLog(out, resume_at=(0, state.step) if resume else None)
+    began = time.monotonic() - state.seconds
+    try:
+        with StopRequest(out) as stop:
+            while state.step < run.steps and not stop.requested:
+                images, shares = sampler.batch(state.step, run.batch)
+                images = images.to(memory_format=torch.channels_last_3d)
+                fine, side = model(images)
+                loss = segmentation_loss(fine, shares) + _SIDE * segmentation_loss(side, F.avg_pool3d(shares, 2))
+                set_rate(optimiser, learning_rate(state.step, run.steps, config.optimiser))
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip or float("inf"))
+                if not torch.isfinite(loss):
+                    raise SofaError(
+                        f"The loss became {loss.item()} in step {state.step + 1}; the run stopped and its last good "
+                        "checkpoint is kept. Lower optimiser.rate and resume."
+                    )
+                optimiser.step()
+                if average is not None:
+                    average.update_parameters(model)
+                state.step += 1
+                state.iteration, state.seconds = state.step, time.monotonic() - began
+                values = {
+                    "step": state.step,
+                    "epoch": 0,
+                    "iteration": state.step - 1,
+                    "loss": loss.item(),
+                    "remaining_s": state.seconds / state.step * (run.steps - state.step),
+                }
+                log.write("step", **values)
+                if listener is not None:
+                    listener("step", values)
+                if state.step % run.save_steps == 0 or state.step == run.steps or stop.requested:
+                    parts = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+                    if average is not None:
+                        parts["average"] = average.state_dict()
+                    save_state(out, state, parts)
+    finally:
+        log.close()
+    if state.step < run.steps:
+        return None
+    return (average.module if average is not None else model).eval()  # type: ignore[return-value]
+
+
+def segmentation_loss(logits: Tensor, shares: Tensor) -> Tensor:
+    """Return cross-entropy + mean (1 - soft Dice) over the regions of `REGIONS` that each sample has.
+
+    Args:
+        logits: (B, 4, D, H, W).
+        shares: (B, 4, D, H, W), each cell's shares of background and sub-regions, which sum to 1.
+    """
+    log_probability = logits.float().log_softmax(dim=1)
+    cross_entropy = -(shares * log_probability).sum(dim=1).mean()
+    parts = _PARTS.to(logits.device)
+    found = torch.einsum("rc,bcn->brn", parts, log_probability.exp().flatten(2))
+    there = torch.einsum("rc,bcn->brn", parts, shares.flatten(2))
+    common, total = (found * there).sum(-1), found.sum(-1) + there.sum(-1)
+    ratio = 1 - (2 * common + _SMOOTH) / (total + _SMOOTH)
+    present = (there.sum(-1) > 1).float()
+    return cross_entropy + (ratio * present).sum() / present.sum().clamp(min=1)
+
+
+def load_localiser_config(source: str | Path, overrides: dict[str, Any] | None = None) -> LocaliserTraining:
+    """Read a configuration as `load_config` does.
+
+    Raises:
+        InputError: the file is missing or no TOML, or a key or value is wrong; the sentence names it.
+    """
+    return validate_config(LocaliserTraining, read_toml(source, "localiser"), overrides or {}, str(source))
+
+
+def sides(
+    prepared: Path, folds: Path | None, fold: int | None
+) -> tuple[tuple[PreparedCase, ...], tuple[PreparedCase, ...]]:
+    """Return the cases to learn from and those that are left out, none without a fold.
+
+    Raises:
+        InputError: the folder or the folds cannot be used.
+    """
+    return read_sides(DataConfig(prepared=prepared, folds=folds, fold=fold))
+
+
+def finish_run(
+    localiser: Localiser, out: Path, waiting: Sequence[PreparedCase]
+) -> tuple[Path, dict[str, dict[str, float]]]:
+    """Write OUT/localiser.safetensors and measure the cases that were left out.
+
+    Returns:
+        The file, and per case the Dice of each region as `coarse_dice` has it.
+    """
+    rows = {case.name: coarse_dice(locate_prepared(localiser, case), np.asarray(case.truth)) for case in waiting}
+    path = out / "localiser.safetensors"
+    write_localiser(localiser, path, {"dice": rows})
+    return path, rows
+
+
+def apply_to(localiser: Localiser, case: PreparedCase, out: Path) -> Path:
+    """Write the localiser's answer for a case; see `sofa_training.located`."""
+    return write_located(out, case.name, locate_prepared(localiser, case))
+
+
+def coarse_labels(logits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the label map, uint8 of `shape`, that a localiser's logits alone would give."""
+    full = F.interpolate(torch.from_numpy(logits)[None].float(), size=shape, mode="trilinear")[0].sigmoid()
+    best, index = full.max(dim=0)
+    labels = torch.tensor([1, 2, 4], dtype=torch.uint8)[index]
+    return torch.where(best > 1 - full.sum(dim=0), labels, 0).numpy().astype(np.uint8)
+
+
+def coarse_dice(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return Dice of the localiser's own label map per region of `REGIONS`; 1 where truth and answer are empty."""
+    labels = coarse_labels(logits, truth.shape)
+    return {region: overlap(region_mask(labels, region), region_mask(truth, region))[0] for region in REGIONS}

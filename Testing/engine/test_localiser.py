@@ -1,0 +1,126 @@
+"""The localiser: what it is shown, where its answer lands, and which slices are encoded because of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_model
+
+from sofa_engine.api import ModelInfo
+from sofa_engine.model.config import LocaliserConfig, ModelConfig
+from sofa_engine.model.localiser import Localiser, mask_cells, slices_worth_encoding, to_cells
+from sofa_engine.model.network import SofaModel
+from sofa_engine.torch_predictor import TorchPredictor
+from sofa_engine.types import MODALITIES, SubRegion
+
+SMALL = LocaliserConfig(widths=(4, 8, 8, 8), depths=(1, 1, 1))
+SHAPE = (30, 50, 41)
+
+
+@pytest.fixture
+def localiser() -> Localiser:
+    torch.manual_seed(0)
+    return Localiser(SMALL).eval()
+
+
+def test_cells_of_two_millimetres_cover_thick_and_thin_slices_alike() -> None:
+    volume = torch.rand(4, 10, 40, 60)
+    assert to_cells(volume, (5.0, 1.0, 0.5), 2.0).shape == (4, 25, 20, 15)
+    torch.testing.assert_close(to_cells(volume, (1.0, 1.0, 1.0), 2.0)[0, 0, 0, 0], volume[0, :2, :2, :2].mean())
+
+
+def test_an_answer_covers_the_whole_volume_and_sums_to_less_than_one(localiser: Localiser) -> None:
+    found = localiser.locate(torch.rand(4, *SHAPE), (1.0, 1.0, 1.0))
+    assert found.shape == (3, 15, 25, 20)
+    assert float(found.sigmoid().sum(dim=0).max()) <= 1.0
+
+
+def test_a_mirrored_brain_gets_the_mirrored_answer(localiser: Localiser) -> None:
+    images = torch.rand(4, 16, 48, 48)
+    straight = localiser.locate(images, (1.0, 1.0, 1.0))
+    torch.testing.assert_close(localiser.locate(images.flip(-1), (1.0, 1.0, 1.0)).flip(-1), straight)
+
+
+def test_an_answer_lands_where_it_was_found() -> None:
+    logits = torch.full((3, 10, 20, 24), -8.0)
+    logits[1, 4, 5:9, 12:16] = 8.0
+    masks = mask_cells(logits, (20, 40, 48), (64, 64), 2)
+    assert masks.shape == (20, 3, 32, 32)
+    found = (masks[:, 1] > 0).nonzero()
+    assert found[:, 0].unique().tolist() == [8, 9], "slices of that layer of cells"
+    assert found.amin(dim=0)[1:].tolist() == [5, 12] and found.amax(dim=0)[1:].tolist() == [8, 15]
+    assert float(masks[:, :, 20:].max()) < -8, "nothing is beyond the image"
+
+
+def test_slices_near_anything_suspicious_are_worth_encoding() -> None:
+    coarse = torch.full((40, 3, 4, 4), -6.0)
+    coarse[20, 0, 1, 1] = -2.0
+    assert slices_worth_encoding(coarse, 1.0).tolist() == list(range(16, 25))
+    assert slices_worth_encoding(coarse, 5.0).tolist() == [19, 20, 21]
+    assert slices_worth_encoding(torch.full((5, 3, 2, 2), -6.0), 1.0).size == 0
+
+
+class _Finds(Localiser):
+    """Finds oedema in the lower third of any volume, and nothing else."""
+
+    def locate(self, images, spacing, *, mirrored=True):
+        logits = torch.full((3, *(n // 2 for n in images.shape[1:])), -8.0)
+        logits[1, :5, 5:15, 5:15] = 3.0
+        return logits
+
+
+@pytest.fixture
+def predictor() -> TorchPredictor:
+    torch.manual_seed(0)
+    tiny = tiny_model(detail=3).config
+    config = ModelConfig.model_validate({**tiny.model_dump(), "localiser": SMALL.model_dump(), "box_prior": True})
+    model = SofaModel(config)
+    model.localiser = _Finds(SMALL)
+    info = ModelInfo("tiny", "0" * 64, "tiny", "default", "cpu", trained=False)
+    return TorchPredictor(model, info, precision=torch.float32)
+
+
+@pytest.fixture
+def encoded(predictor: TorchPredictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The slices that were encoded, in their order."""
+    seen: list[int] = []
+    encode = predictor._encode_batch
+
+    def watched(volume, index, frame, slices):
+        seen.extend(int(z) for z in slices)
+        return encode(volume, index, frame, slices)
+
+    monkeypatch.setattr(predictor, "_encode_batch", watched)
+    images = np.random.default_rng(0).uniform(0, 255, (4, *SHAPE)).astype(np.float32)
+    predictor.encode(images, MODALITIES)
+    return seen
+
+
+def test_only_slices_around_the_tumour_are_encoded(predictor: TorchPredictor, encoded: list[int]) -> None:
+    # Five layers of 2 mm and a margin of 4 mm.
+    assert encoded == list(range(14))
+    answer = predictor.segment(np.arange(SHAPE[0]))
+    assert answer.probabilities.shape == (3, *SHAPE)
+    assert float(answer.probabilities[:, 14:].max()) < 0.05
+    assert (answer.quality[:, 14:] > 0.9).all()
+    assert len(encoded) == 14, "looking at all slices encodes none"
+
+
+def test_a_box_in_a_slice_that_nothing_was_found_in_is_answered_all_the_same(
+    predictor: TorchPredictor, encoded: list[int]
+) -> None:
+    predictor.segment(np.arange(SHAPE[0]))
+    answer = predictor.prompt(SubRegion.ET, np.array([28, 2, 28]), np.array([[5, 5, 30, 30]] * 3))
+    assert encoded[14:] == [28]
+    assert answer.probabilities.shape == (3, *SHAPE[1:])
+    np.testing.assert_allclose(answer.probabilities[0], answer.probabilities[2], atol=1e-6)
+    again = predictor.prompt(SubRegion.ET, np.array([28]), np.array([[5, 5, 30, 30]]))
+    assert encoded[14:] == [28], "and is kept"
+    np.testing.assert_allclose(again.probabilities[0], answer.probabilities[0], atol=1e-5)
+
+
+def test_slices_that_were_not_encoded_weigh_no_sequence(predictor: TorchPredictor, encoded: list[int]) -> None:
+    attention = predictor.attention().astype(np.float32)
+    np.testing.assert_allclose(attention[:, :, :14].sum(axis=1), 1, atol=2e-3)
+    assert not attention[:, :, 14:].any()
