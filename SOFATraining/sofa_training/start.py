@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sofa_engine.errors import WeightsError
 from sofa_engine.model.checkpoint import load_checkpoint
@@ -21,6 +23,10 @@ _MAY_BE_NEW = (
     "prompt_encoder.mask",
     "box_prior.",
 )
+
+
+#: Weights that look at the prompt's picture, whose planes are their last input channels.
+_SEES_PICTURE = re.compile(r"mask_decoder\.detail\.\d\.mix\.0\.weight")
 
 
 def build_model(config: ModelConfig, start: Path | None, seed: int, localiser: Path | None = None) -> SofaModel:
@@ -47,6 +53,9 @@ def build_model(config: ModelConfig, start: Path | None, seed: int, localiser: P
         return model
     source, _ = load_checkpoint(start)
     given, wanted = source.state_dict(), model.state_dict()
+    for key in given:
+        if _SEES_PICTURE.fullmatch(key) and key in wanted:
+            given[key] = _widened(given[key], wanted[key])
     wrong = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
     new = _MAY_BE_NEW if localiser is None else (*_MAY_BE_NEW, "localiser.")
     missing = [key for key in wanted if key not in given and not key.startswith(new)]
@@ -61,3 +70,11 @@ def build_model(config: ModelConfig, start: Path | None, seed: int, localiser: P
     if "first_tokens" not in given:
         model.reset_first_tokens()
     return model
+
+
+def _widened(given: Tensor, wanted: Tensor) -> Tensor:
+    """Return a convolution's weights with as many inputs as are wanted; new ones start without a say."""
+    more = wanted.shape[1] - given.shape[1]
+    if more <= 0 or given.shape[0] != wanted.shape[0]:
+        return given
+    return torch.cat([given, given.new_zeros(given.shape[0], more, *given.shape[2:])], dim=1)

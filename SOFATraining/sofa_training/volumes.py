@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sofa_engine.errors import InputError
-from sofa_engine.model.localiser import to_cells
+from sofa_engine.model.localiser import to_cells, with_other_side
 from sofa_training.augment import drop_modalities, vary_intensity
 from sofa_training.config import AugmentationConfig
 from sofa_training.prepared import PreparedCase
@@ -24,7 +24,8 @@ class CoarseCase:
 
     Attributes:
         name: of the case.
-        cells: float16 (8, D, H, W): the four sequences in 0..1, then each cell's shares of background and sub-regions.
+        cells: float16 (12, D, H, W): the four sequences in 0..1, those of the other side of the brain, then each cell's
+            shares of background and sub-regions.
         present: bool (4,), which sequences there are.
         centres: per sub-region, int (n, 3) cells that it fills by more than half; empty where there is none.
         brain: int (n, 3), cells of the brain.
@@ -45,7 +46,7 @@ class CoarseCase:
         background = 1 - shares.sum(dim=0, keepdim=True)
         return CoarseCase(
             case.name,
-            torch.cat([images, background, shares]).half(),
+            torch.cat([with_other_side(images), background, shares]).half(),
             case.present,
             tuple((share > 0.5).nonzero().numpy() for share in shares),
             images.amax(dim=0).nonzero().numpy(),
@@ -85,7 +86,7 @@ class VolumeSampler:
         self._off_tumour, self._untouched, self._seed = off_tumour, untouched, seed
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
-        """Return images float32 (size, 4, D, H, W) and shares float32 (size, 4, D, H, W) of background and regions."""
+        """Return images float32 (size, 8, D, H, W) and shares float32 (size, 4, D, H, W) of background and regions."""
         images, shares = [], []
         for place in range(size):
             rng = np.random.default_rng([self._seed, step, place])
@@ -104,10 +105,11 @@ class VolumeSampler:
         if self._config.elastic > 0 and rng.random() < self._config.elastic_probability:
             grid = grid + self._elastic(case.cells.shape[1:], rng)
         drawn = F.grid_sample(case.cells[None].float(), grid, align_corners=False)[0]
-        image, share = drawn[:4], drawn[4:]
-        image = vary_intensity(image, self._config, rng)
-        kept = drop_modalities(case.present, self._config.modality_dropout, rng)
-        image = image * torch.from_numpy(kept)[:, None, None, None]
+        image, share = drawn[:8], drawn[8:]
+        kept = torch.from_numpy(drop_modalities(case.present, self._config.modality_dropout, rng))
+        # Both sides of a sequence vary alike.
+        sides = vary_intensity(torch.cat([image[:4], image[4:]], dim=1), self._config, rng)
+        image = torch.cat((sides * kept[:, None, None, None]).chunk(2, dim=1))
         # Beyond the volume there is background.
         background = (1 - share[1:].sum(dim=0, keepdim=True)).clamp(min=0)
         return image, torch.cat([background, share[1:]])

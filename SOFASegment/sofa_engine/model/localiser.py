@@ -56,7 +56,7 @@ class Localiser(nn.Module):
         super().__init__()
         self.config = config
         w0, w1, w2, w3 = config.widths
-        self.stem = nn.Conv3d(len(MODALITIES), w0, 3, padding=1, bias=False)
+        self.stem = nn.Conv3d(2 * len(MODALITIES), w0, 3, padding=1, bias=False)
         self.down = nn.ModuleList(
             nn.Sequential(_norm(a), nn.ReLU(), nn.Conv3d(a, b, 3, stride=2, padding=1, bias=False))
             for a, b in ((w0, w1), (w1, w2), (w2, w3))
@@ -79,8 +79,9 @@ class Localiser(nn.Module):
         """Classify every cell.
 
         Args:
-            volume: (B, 4, D, H, W) in 0..1 on cells of `spacing_mm`, zero outside the brain and for absent sequences;
-                D, H, W multiples of `multiple`.
+            volume: (B, 8, D, H, W), four sequences in 0..1 on cells of `spacing_mm`, zero outside the brain and for
+                absent sequences, then the same of the other side of the brain (`with_other_side`); D, H, W multiples
+                of `multiple`.
 
         Returns:
             Logits (B, 4, D, H, W) of background and the sub-regions, and coarser ones at half the resolution, which
@@ -115,8 +116,8 @@ class Localiser(nn.Module):
         cells = to_cells(images, spacing, self.config.spacing_mm)
         size = cells.shape[-3:]
         pad = [n for length in reversed(size) for n in (0, -length % self.multiple)]
-        volume = F.pad(cells, pad)
-        both = torch.stack([volume, volume.flip(-1)]) if mirrored else volume[None]
+        both = torch.stack([cells, cells.flip(-1)]) if mirrored else cells[None]
+        both = F.pad(with_other_side(both), pad)
         probability = self(both.to(memory_format=torch.channels_last_3d))[0].float().softmax(dim=1)
         if mirrored:
             probability[1] = probability[1].flip(-1)
@@ -128,6 +129,14 @@ def to_cells(images: Tensor, spacing: tuple[float, float, float], cell_mm: float
     """Average (C, D, H, W) over cells of about `cell_mm` that tile its extent, float32 (C, D', H', W')."""
     size = tuple(max(1, round(n * s / cell_mm)) for n, s in zip(images.shape[-3:], spacing, strict=True))
     return F.interpolate(images[None].float(), size=size, mode="area")[0]
+
+
+def with_other_side(cells: Tensor) -> Tensor:
+    """Append to each sequence of (..., C, D, H, W) its left-right mirror image: what is not on both sides stands out.
+
+    The mirror is the middle of the brain's box, close enough to the midline for a comparison at 2 mm.
+    """
+    return torch.cat([cells, cells.flip(-1)], dim=-4)
 
 
 def mask_cells(logits: Tensor, size: tuple[int, int, int], padded: tuple[int, int], pixel: int) -> Tensor:
