@@ -13,8 +13,9 @@ from sofa_engine.case import Case
 from sofa_engine.errors import InputError
 from sofa_engine.naming import modality_of
 from sofa_engine.types import MODALITIES, Modality
-from SOFASegmentLib.geometry import localGeometry, setIjkToRas, worldGeometry
+from SOFASegmentLib.geometry import localGeometry, noImageSentence, setIjkToRas, worldGeometry
 from SOFASegmentLib.hierarchy import placeBeside
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.scene_state import nodesByClass
 
 #: Origins, directions and spacings rarely survive file formats better than this.
@@ -50,13 +51,19 @@ def gridReport(nodes: Mapping[Modality, Any], reference: Modality) -> tuple[bool
     fixed = grids[reference]
     others = [m for m, grid in grids.items() if not grid.same_grid(fixed, _SAME_GRID_MM)]
     depth, height, width = fixed.shape
-    size = f"{width} × {height} × {depth} voxels of {' × '.join(f'{s:.3g}' for s in fixed.spacing[::-1])} mm"
+    size = _("{columns} × {rows} × {slices} voxels of {spacing} mm").format(
+        columns=width, rows=height, slices=depth, spacing=" × ".join(f"{s:.3g}" for s in fixed.spacing[::-1])
+    )
     if not others:
-        who = "The volume has" if len(grids) == 1 else "All volumes share one grid:"
-        return True, f"{who} {size}."
-    names = " and ".join(m.title for m in others)
-    lies = "lies" if len(others) == 1 else "lie"
-    return False, f"{names} {lies} on another grid than {reference.title} ({size}); press Align to resample."
+        one = _("The volume has {size}.") if len(grids) == 1 else _("All volumes share one grid: {size}.")
+        return True, one.format(size=size)
+    sentence = (
+        _("{names} lies on another grid than {reference} ({size}); press Align to resample.")
+        if len(others) == 1
+        else _("{names} lie on another grid than {reference} ({size}); press Align to resample.")
+    )
+    names = _(" and ").join(m.title for m in others)
+    return False, sentence.format(names=names, reference=reference.title, size=size)
 
 
 def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
@@ -68,13 +75,15 @@ def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
         InputError: no volume, one without an image, one that is used twice, or grids that differ.
     """
     if not nodes:
-        raise InputError("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR.")
+        raise InputError(_("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR."))
     seen: dict[str, Modality] = {}
     for modality, node in nodes.items():
         other = seen.setdefault(node.GetID(), modality)
         if other is not modality:
             raise InputError(
-                f"{node.GetName()} is chosen as both {other.title} and {modality.title}; choose another volume for one."
+                _("{volume} is chosen as both {one} and {other}; choose another volume for one.").format(
+                    volume=node.GetName(), one=other.title, other=modality.title
+                )
             )
     fits, sentence = gridReport(nodes, reference)
     if not fits:
@@ -122,7 +131,7 @@ def align(nodes: Mapping[Modality, Any], reference: Modality, *, register: bool 
 
 def _newVolume(voxels: np.ndarray, source: Any, fixed: Any) -> Any:
     scene = source.GetScene()
-    name = scene.GenerateUniqueName(f"{source.GetName()} aligned")
+    name = scene.GenerateUniqueName(_("{volume} aligned").format(volume=source.GetName()))
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(node, voxels)
     setIjkToRas(node, localGeometry(fixed))
@@ -134,5 +143,5 @@ def _newVolume(voxels: np.ndarray, source: Any, fixed: Any) -> Any:
 
 def _array(node: Any) -> np.ndarray:
     if node.GetImageData() is None or node.GetImageData().GetPointData().GetScalars() is None:
-        raise InputError(f"{node.GetName()} holds no image; load it again or choose another volume.")
+        raise InputError(noImageSentence(node))
     return arrayFromVolume(node)

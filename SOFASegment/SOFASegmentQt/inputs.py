@@ -30,6 +30,7 @@ class InputsSection:
         getParameters: Callable[[], Any],
         prepare: Callable[[], bool],
         tell: Callable[[str], None],
+        onNewCase: Callable[[], None],
     ) -> None:
         """Connect the widgets.
 
@@ -39,13 +40,15 @@ class InputsSection:
             getParameters: the module's parameter node, through which the selectors are set.
             prepare: makes sure that files can be read and resampled; False where the user declined.
             tell: shows one sentence to the user.
+            onNewCase: called when another case has been loaded.
         """
         self.fits = False
         self._ui, self._getState, self._getParameters = ui, getState, getParameters
-        self._prepare, self._tell = prepare, tell
+        self._prepare, self._tell, self._onNewCase = prepare, tell, onNewCase
         ui.loadCaseButton.connect("clicked(bool)", self.onLoadCase)
         ui.matchByNameButton.connect("clicked(bool)", self.onMatchByName)
         ui.alignButton.connect("clicked(bool)", self.onAlign)
+        ui.registerCheckBox.connect("toggled(bool)", self.onRegisterToggled)
         self.update()
 
     def onLoadCase(self) -> None:
@@ -67,6 +70,7 @@ class InputsSection:
         except SofaError as error:
             self._tell(str(error))
             return
+        self._onNewCase()
         self._choose(loaded)
         slicer.util.setSliceViewerLayers(background=state.reference(), fit=True)
         self._tell(" ".join(notes))
@@ -108,11 +112,17 @@ class InputsSection:
             return
         try:
             with slicer.util.WaitCursor():
-                aligned = volumes.align(state.inputs(), state.referenceModality())
+                aligned = volumes.align(
+                    state.inputs(), state.referenceModality(), register=self._ui.registerCheckBox.checked
+                )
         except SofaError as error:
             self._tell(str(error))
             return
         self._choose(aligned)
+
+    def onRegisterToggled(self, register: bool) -> None:
+        """Say on the button what it will do."""
+        self._ui.alignButton.text = _("Register and align") if register else _("Align")
 
     def update(self) -> None:
         """Say whether the chosen volumes share a grid."""
@@ -123,11 +133,12 @@ class InputsSection:
         else:
             self.fits, sentence = volumes.gridReport(inputs, state.referenceModality())
         self._ui.gridStatusLabel.text = sentence
-        self._ui.alignButton.visible = bool(inputs) and not self.fits and len(inputs) > 1
+        for widget in (self._ui.alignButton, self._ui.registerCheckBox):
+            widget.visible = bool(inputs) and not self.fits and len(inputs) > 1
 
     def setEnabled(self, enabled: bool) -> None:
         """Lock the selectors while a case is being segmented."""
         for name in ("t1Selector", "t1cSelector", "t2Selector", "flairSelector"):
             getattr(self._ui, name).enabled = enabled
-        for name in ("loadCaseButton", "matchByNameButton", "alignButton"):
+        for name in ("loadCaseButton", "matchByNameButton", "alignButton", "registerCheckBox"):
             getattr(self._ui, name).enabled = enabled

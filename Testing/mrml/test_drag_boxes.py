@@ -224,6 +224,22 @@ def test_the_user_adds_a_box_where_there_is_none_and_deletes_it_again(bench: Ben
     assert bench.mask(SubRegion.NCR).any()
 
 
+def test_a_new_box_is_put_where_the_visible_slices_cross(bench: Bench):
+    bench.segment()
+    middle = np.array([18.0, 30.0, 12.0])
+    for name, turn in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
+        view = bench.scene.AddNewNodeByClass("vtkMRMLSliceNode", name)
+        view.SetLayoutName(name)
+        getattr(view, f"SetOrientationTo{turn}")()
+        view.SetMappedInLayout(1)
+        view.JumpSlice(*bench.session.geometry.index_to_ras(middle))
+    bench.controller.addBox(SubRegion.ET)
+    bench.run()
+    box = bench.boxes(SubRegion.ET)[-1]
+    assert all(low < where < high for low, where, high in zip(box.lower, middle, box.upper, strict=True))
+    assert len(bench.boxes(SubRegion.ET)) == 2
+
+
 def test_reset_goes_back_to_the_box_of_the_first_pass(bench: Bench):
     bench.segment()
     boxes = bench.boxes(SubRegion.ET)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
-import nibabel
 import numpy as np
 import slicer
-
-from fakes import fake_case
+from panel_tools import writeCase
 
 
 def test_without_volumes_there_is_nothing_to_press_but_loading(panel):
@@ -74,12 +72,22 @@ def test_volumes_on_different_grids_offer_align_and_align_makes_them_fit(panel):
     assert panel.ui.segmentButton.enabled
 
 
-def writeCase(folder: Path) -> Path:
-    folder.mkdir()
-    case = fake_case()[0]
-    for modality, image in case.images.items():
-        nibabel.save(nibabel.Nifti1Image(image.T, case.geometry.matrix), folder / f"patient_{modality.value}.nii.gz")
-    return folder
+def test_a_patient_who_moved_between_sequences_is_registered(panel, monkeypatch):
+    nodes = panel.addCase("t1c", "flair")
+    nodes["flair"].SetSpacing(1.5, 1.0, 1.0)
+    panel.choose(nodes)
+    asked = []
+
+    def align(chosen, reference, *, register):
+        asked.append((reference, register))
+        return chosen
+
+    monkeypatch.setattr(sys.modules["SOFASegmentLib.volumes"], "align", align)
+    assert not panel.ui.registerCheckBox._native.isHidden()
+    panel.ui.registerCheckBox.click()
+    assert panel.ui.alignButton.text == "Register and align"
+    panel.ui.alignButton.click()
+    assert asked == [("t1c", True)]
 
 
 def test_a_folder_that_is_loaded_fills_the_selectors(panel, tmp_path, monkeypatch):
@@ -108,3 +116,30 @@ def test_a_dropped_folder_without_images_is_answered_with_a_sentence(panel, tmp_
 
 def test_dropping_text_leaves_the_panel_alone(panel):
     assert not panel.drop()
+
+
+def test_a_case_dropped_onto_slicers_main_window_opens_the_module_and_is_loaded(panel, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(slicer.util, "selectModule", shown.append)
+    folder = writeCase(tmp_path / "patient")
+    assert panel.slicer.dropOnMainWindow(panel.mime(folder)) == [
+        "Load T1, T1c, T2 and FLAIR into SOFA Brain Tumor Segmentation"
+    ]
+    assert panel.ui.flairSelector.currentNode() is None, "loading makes the drag's source wait"
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not None)
+    assert shown == ["SOFASegment"]
+    assert panel.ui.segmentButton.enabled
+
+
+def test_the_files_of_a_case_dropped_onto_the_main_window_are_loaded_too(panel, tmp_path, monkeypatch):
+    monkeypatch.setattr(slicer.util, "selectModule", lambda _name: None)
+    folder = writeCase(tmp_path / "patient")
+    assert panel.slicer.dropOnMainWindow(panel.mime(*sorted(folder.iterdir())))
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not None)
+
+
+def test_what_is_no_case_is_left_to_slicers_other_readers(panel, tmp_path):
+    folder = writeCase(tmp_path / "patient")
+    (tmp_path / "notes.txt").write_text("t1 t2", encoding="utf-8")
+    for paths in ((), (tmp_path,), (tmp_path / "notes.txt",), (folder / "patient_t1.nii.gz",), (folder, tmp_path)):
+        assert panel.slicer.dropOnMainWindow(panel.mime(*paths)) == []

@@ -159,6 +159,7 @@ def test_every_button_of_the_panel_does_something(panel):
         if (
             widget.inherits("QAbstractButton")
             and not widget.inherits("ctkCollapsibleButton")
+            and not widget.inherits("qMRMLSegmentationShow3DButton")
             and not name.startswith("qt_")
         ):
             connected = getattr(widget._native, "_standin_connections", [])
