@@ -133,6 +133,7 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._prepareModule,
             self._tell,
             self._onNewCase,
+            self.logic.scheduler,
         )
         self.segment = SegmentSection(self.ui, self._prepareEngine, self._updateSections)
         self.subRegions = SubRegionsSection(self.ui, self._icon)
@@ -353,10 +354,11 @@ class SOFASegmentTest(ScriptedLoadableModuleTest):
 
     def test_SegmentAndDragABox(self) -> None:
         """Segment the made-up head, move a box, and see the segment change inside it and its volume follow."""
-        from SOFASegmentQt.self_test import hasPyTorch, segmentAndDragABox
+        from SOFASegmentQt.self_test import missingPackages, segmentAndDragABox
 
-        if not hasPyTorch():
-            self.delayDisplay("Test skipped: PyTorch is not installed")
+        missing = missingPackages()
+        if missing:
+            self.delayDisplay(f"Test skipped: not installed are {', '.join(missing)}; press Segment once to get them")
             return
         self.delayDisplay("Segmenting a small made-up head with a tiny random model")
         logic = SOFASegmentLogic()

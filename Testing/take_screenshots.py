@@ -45,14 +45,17 @@ class FourViews:
     """The layout that Slicer opens with: axial and 3D above, coronal and sagittal below."""
 
     def __init__(self, app: SlicerApp) -> None:
-        # Before any node is there, as in Slicer: what is drawn later lies above the image.
         self.slices = {name: sliceMouse(app, name, _VIEW_PX) for name in ("Red", "Green", "Yellow")}
         self.room = threeDView(app, _VIEW_PX)
 
-    def lookAt(self, volumeNode: Any, ras: tuple[float, float, float]) -> None:
-        """Show a volume around a point, near enough to see its borders."""
+    def show(self, volumeNode: Any) -> None:
+        """Show a volume, before there are segments and boxes: what these views draw later is blended with it."""
         for mouse in self.slices.values():
             mouse.show(volumeNode)
+
+    def lookAt(self, ras: tuple[float, float, float]) -> None:
+        """Turn to a point, near enough to see the borders around it."""
+        for mouse in self.slices.values():
             mouse.view.zoom(0.3)
             mouse.view.get_view_node().JumpSliceByCentering(*ras)
             mouse.view.get_view_node().JumpSlice(*ras)
@@ -113,7 +116,7 @@ def takeViews(bench: EngineBench, views: FourViews, truth: np.ndarray, folder: P
     """Take the four views before and after a drag."""
     bench.controller.setSurfacesVisible(True)
     subRegion, wanted = worstBox(bench, truth)
-    views.lookAt(bench.nodes[Modality.T1C], bench.roi(subRegion).GetCenterWorld())
+    views.lookAt(bench.roi(subRegion).GetCenterWorld())
     views.save(folder / "four-views-before.png")
     views.save(folder / "SOFASegment.png")
     dragTo(bench, views, subRegion, wanted)
@@ -139,6 +142,7 @@ def main(
     app = SlicerApp()
     views = FourViews(app)
     nodes, truth = realVolumes(app.scene, case)
+    views.show(nodes[Modality.T1C])
     with LocalEngine(timeout_s=_START_S) as engine:
         bench = EngineBench(app.scene, nodes, engine, ThreadedScheduler())
         bench.segment()

@@ -32,7 +32,7 @@ SegmentController
     `warned(str)` and `failed(str)`: one sentence for the user each.
 
 Modules
-    volumes       guess modalities, compare grids (`gridReport`), `align` into new nodes, nodes -> engine `Case`
+    volumes       guess modalities, compare grids (`gridReport`), `Alignment` into new nodes, nodes -> engine `Case`
     case_files    load a folder or dropped files; sample_data registers the BraTS case of Slicer's Sample Data
     segments      the segmentation node and its voxels; boxes: the ROI nodes; labels: what the scene shows
     insights      tables and chart; overlays: confidence volume; slices: visible slices and jumping

@@ -201,6 +201,7 @@ class Interaction(slicer.util.VTKObservationMixin):
 
     def _onSegmentsChanged(self, _caller: Any, _event: str) -> None:
         if not self._live.view.segments.writing:
+            self._live.view.suspect()
             self._drop("paint")
             self._later("paint", _PAINT_MS, self.takeOverEdits)
 

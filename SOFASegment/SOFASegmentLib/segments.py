@@ -93,6 +93,18 @@ class Segments:
         image = segment.GetRepresentation(_LABELMAP)
         return self._voxels(image) == segment.GetLabelValue()
 
+    def stamp(self) -> tuple[Any, ...]:
+        """Return what changes whenever somebody changes the segments' voxels and says so to VTK; costs nothing."""
+        stamps = []
+        for subRegion in SUB_REGIONS:
+            segmentId = self.segmentId(subRegion)
+            segment = None if segmentId is None else self.segmentation.GetSegment(segmentId)
+            image = None if segment is None else segment.GetRepresentation(_LABELMAP)
+            scalars = None if image is None else image.GetPointData().GetScalars()
+            time = None if scalars is None else max(image.GetMTime(), scalars.GetMTime())
+            stamps.append((segmentId, None if segment is None else segment.GetLabelValue(), image, time))
+        return tuple(stamps)
+
     def readLabels(self) -> np.ndarray:
         """Return the three segments as one label map, uint8 (D, H, W); where they overlap the last one counts."""
         labels = np.zeros(self.geometry.shape, np.uint8)

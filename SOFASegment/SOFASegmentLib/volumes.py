@@ -97,36 +97,70 @@ def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
     )
 
 
-def align(nodes: Mapping[Modality, Any], reference: Modality, *, register: bool = False) -> dict[Modality, Any]:
-    """Resample the volumes that are not on the reference's grid into new volume nodes; no given node is changed.
+class Alignment:
+    """Volumes that are brought onto one grid, in steps, so that the slow one can run in the background.
 
-    Args:
-        nodes: the chosen volumes.
-        reference: whose grid to use.
-        register: whether to register them rigidly to the reference first.
-
-    Returns:
-        A node per sequence: the given one where it fits already, else a new one.
-
-    Raises:
-        InputError: a volume shares no space with the reference.
+    Attributes:
+        warnings: sentences that the user should read, known once `compute` has run.
     """
-    # Reading and registering pull in libraries that a user who needs no alignment should not wait for.
-    from sofa_engine.alignment import align as alignVolumes
-    from sofa_engine.reading import Volume
 
-    volumes = {
-        m: Volume(np.array(_array(node), dtype=np.float32), worldGeometry(node), node.GetName())
-        for m, node in nodes.items()
-    }
-    aligned = alignVolumes(volumes, reference=reference, register=register)
-    fixed = nodes[reference]
-    result = {}
-    for modality, node in nodes.items():
-        same = volumes[modality].geometry.same_grid(aligned.geometry, _SAME_GRID_MM)
-        kept = node is fixed or (same and not register)
-        result[modality] = node if kept else _newVolume(aligned.images[modality], node, fixed)
-    return result
+    def __init__(self, nodes: Mapping[Modality, Any], reference: Modality, *, register: bool = False) -> None:
+        """Copy the voxels; called on the main thread.
+
+        Args:
+            nodes: the chosen volumes.
+            reference: whose grid to use.
+            register: whether to move the others rigidly onto the reference first.
+
+        Raises:
+            InputError: a volume is empty or bent by a transform.
+        """
+        # Reading pulls in libraries that a user who needs no alignment should not wait for.
+        from sofa_engine.reading import Volume
+
+        self.warnings: tuple[str, ...] = ()
+        self._nodes, self._reference, self._register = dict(nodes), reference, register
+        self._aligned: Case | None = None
+        self._volumes = {
+            m: Volume(np.array(_array(node), dtype=np.float32), worldGeometry(node), node.GetName())
+            for m, node in nodes.items()
+        }
+
+    def compute(self) -> None:
+        """Register and resample; may be called on any thread, and takes up to a minute when registering.
+
+        Raises:
+            InputError: a volume shares no space with the reference, or cannot be registered to it.
+        """
+        from sofa_engine.alignment import align as alignVolumes
+
+        self._aligned = alignVolumes(self._volumes, reference=self._reference, register=self._register)
+        self.warnings = self._aligned.warnings
+
+    @property
+    def wanted(self) -> bool:
+        """Whether all volumes are still in a scene."""
+        return all(node.GetScene() is not None for node in self._nodes.values())
+
+    def show(self) -> dict[Modality, Any]:
+        """Add what was computed as new volume nodes; no given node is changed. Called on the main thread.
+
+        Returns:
+            A node per sequence: the given one where it fits already, else a new one.
+        """
+        fixed, result = self._nodes[self._reference], {}
+        for modality, node in self._nodes.items():
+            same = self._volumes[modality].geometry.same_grid(self._aligned.geometry, _SAME_GRID_MM)
+            kept = node is fixed or (same and not self._register)
+            result[modality] = node if kept else _newVolume(self._aligned.images[modality], node, fixed)
+        return result
+
+
+def align(nodes: Mapping[Modality, Any], reference: Modality, *, register: bool = False) -> dict[Modality, Any]:
+    """Do all steps of an `Alignment` at once; takes and raises what they do."""
+    alignment = Alignment(nodes, reference, register=register)
+    alignment.compute()
+    return alignment.show()
 
 
 def _newVolume(voxels: np.ndarray, source: Any, fixed: Any) -> Any:

@@ -97,6 +97,20 @@ def test_a_box_moved_by_a_script_is_refined_once_it_is_still(bench: Bench):
     assert bench.controller.canUndo
 
 
+def test_a_box_that_slicers_own_undo_puts_back_is_refined_too(bench: Bench):
+    bench.scene.SetUndoOn()
+    bench.segment()
+    roi, labels, boxes = bench.roi(SubRegion.ET), bench.labels(), bench.boxes(SubRegion.ET)
+    roi.SetUndoEnabled(True)
+    bench.scene.SaveStateForUndo(roi)
+    bench.drag(SubRegion.ET, 6)
+    assert not np.array_equal(bench.labels(), labels)
+    bench.scene.Undo()
+    bench.run()
+    assert bench.boxes(SubRegion.ET) == bench.session.boxes()[SubRegion.ET] == boxes
+    assert bench.failures == []
+
+
 def test_a_box_under_a_moved_transform_is_read_where_it_is(bench: Bench):
     bench.segment()
     (before,) = bench.boxes(SubRegion.ET)

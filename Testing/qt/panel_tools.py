@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from fakes import ThresholdPredictor, fake_case
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Where the module is loaded from: the tree, or what an installation of the extension holds.
+MODULES = Path(os.environ.get("SOFA_MODULES", ROOT / "SOFASegment"))
 SUB_REGIONS = ("ncr", "ed", "et")
 
 
@@ -34,7 +37,7 @@ class Panel:
 
     def __init__(self, standIn: Any) -> None:
         self.slicer = standIn
-        self.module = standIn.load(ROOT / "SOFASegment" / "SOFASegment.py")
+        self.module = standIn.load(MODULES / "SOFASegment.py")
         self.host = self.module.widgetRepresentation()
         self.host.enter()
         self.useSessions(self.quick)

@@ -64,8 +64,11 @@ def test_volumes_on_different_grids_offer_align_and_align_makes_them_fit(panel):
     assert "another grid" in panel.ui.gridStatusLabel.text
     assert not panel.ui.alignButton._native.isHidden()
     panel.ui.alignButton.click()
+    assert panel.ui.gridStatusLabel.text.startswith("Aligning")
+    assert not panel.ui.flairSelector.enabled
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not nodes["flair"])
     aligned = panel.ui.flairSelector.currentNode()
-    assert aligned is not nodes["flair"]
+    assert panel.ui.flairSelector.enabled
     assert aligned.GetImageData().GetDimensions() == nodes["t1c"].GetImageData().GetDimensions()
     assert np.array_equal(slicer.util.arrayFromVolume(nodes["flair"]), before)
     assert panel.ui.alignButton._native.isHidden()
@@ -76,18 +79,46 @@ def test_a_patient_who_moved_between_sequences_is_registered(panel, monkeypatch)
     nodes = panel.addCase("t1c", "flair")
     nodes["flair"].SetSpacing(1.5, 1.0, 1.0)
     panel.choose(nodes)
-    asked = []
+    alignments = []
+    whole = sys.modules["SOFASegmentLib.volumes"].Alignment
 
-    def align(chosen, reference, *, register):
-        asked.append((reference, register))
-        return chosen
+    class Noted(whole):
+        def compute(self):
+            alignments.append(self._register)
+            self._register = False
+            super().compute()
+            self.warnings = ("FLAIR covers half of T1c.",)
 
-    monkeypatch.setattr(sys.modules["SOFASegmentLib.volumes"], "align", align)
+    monkeypatch.setattr(sys.modules["SOFASegmentLib.volumes"], "Alignment", Noted)
     assert not panel.ui.registerCheckBox._native.isHidden()
     panel.ui.registerCheckBox.click()
     assert panel.ui.alignButton.text == "Register and align"
     panel.ui.alignButton.click()
-    assert asked == [("t1c", True)]
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not nodes["flair"])
+    assert alignments == [True]
+    assert panel.said == "FLAIR covers half of T1c."
+
+
+def test_closing_the_scene_while_volumes_are_aligned_leaves_an_empty_panel(panel):
+    nodes = panel.addCase("t1c", "flair")
+    nodes["flair"].SetSpacing(1.5, 1.0, 1.0)
+    panel.choose(nodes)
+    panel.ui.alignButton.click()
+    slicer.mrmlScene.Clear(0)
+    panel.wait(lambda: panel.ui.loadCaseButton.enabled)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    assert panel.said == ""
+
+
+def test_volumes_that_cannot_be_aligned_are_answered_with_a_sentence(panel):
+    nodes = panel.addCase("t1c", "flair")
+    nodes["flair"].SetOrigin(5000.0, 0.0, 0.0)
+    panel.choose(nodes)
+    panel.ui.alignButton.click()
+    panel.wait(lambda: panel.said)
+    assert panel.said.endswith(".")
+    assert panel.ui.flairSelector.currentNode() is nodes["flair"]
+    assert panel.ui.alignButton.enabled
 
 
 def test_a_folder_that_is_loaded_fills_the_selectors(panel, tmp_path, monkeypatch):
