@@ -13,7 +13,7 @@ LOCK   := pyproject.toml Testing/constraints.txt
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test lint format bench screenshots docs clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -65,6 +65,9 @@ format: $(VENV)/.test ## Bring the code into the common style
 
 bench: $(VENV)/.test ## Time the engine against the plain way, in one run
 	@$(PY) Testing/bench/run.py
+
+screenshots: $(VENV)/.test ## Take the pictures of the Slicer module anew: CASE=folder of a BraTS 2021 case
+	@$(PY) Testing/take_screenshots.py "$(CASE)"
 
 clean: ## Remove what was made, the virtual environment too
 	@rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -27,7 +27,7 @@ from SOFASegmentLib.controller import Phase, SegmentController
 from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
 from SOFASegmentQt.advanced import AdvancedSection
 from SOFASegmentQt.dependencies import DependencyError, ensureDependencies
-from SOFASegmentQt.drops import CaseDropFilter
+from SOFASegmentQt.drops import CaseDropFilter, CaseFileDialog
 from SOFASegmentQt.engine import EngineLink
 from SOFASegmentQt.export import ExportSection
 from SOFASegmentQt.inputs import InputsSection
@@ -63,6 +63,10 @@ class SOFASegment(ScriptedLoadableModule):
             " the data and the labels are those of the BraTS challenges."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+class SOFASegmentFileDialog(CaseFileDialog):
+    """Slicer finds this class by its name, and asks it about what is dropped onto the main window."""
 
 
 def registerSampleData() -> None:
@@ -123,7 +127,13 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = SOFASegmentLogic()
 
         self.inputs = InputsSection(
-            self.ui, lambda: self.logic.state, lambda: self._parameterNode, self._prepareModule, self._tell
+            self.ui,
+            lambda: self.logic.state,
+            lambda: self._parameterNode,
+            self._prepareModule,
+            self._tell,
+            self._onNewCase,
+            self.logic.scheduler,
         )
         self.segment = SegmentSection(self.ui, self._prepareEngine, self._updateSections)
         self.subRegions = SubRegionsSection(self.ui, self._icon)
@@ -176,8 +186,9 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, caller, event) -> None:
-        """Forget the parameter node, which is about to be reset."""
+        """Forget the parameter node, which is about to be reset, and what was allowed for this patient."""
         self.setParameterNode(None)
+        self._onNewCase()
 
     def onSceneEndClose(self, caller, event) -> None:
         """Start afresh where the panel is being shown."""
@@ -220,6 +231,10 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.understand.update()
         self.export.update()
         self.advanced.showEngine(self.logic.engine.running)
+
+    def _onNewCase(self) -> None:
+        """Ask again before the images of another patient are sent anywhere."""
+        self.advanced.withdrawConsent()
 
     def _prepareModule(self) -> bool:
         """Install what reading and aligning need; False, with a sentence, where the user declined."""
@@ -339,10 +354,11 @@ class SOFASegmentTest(ScriptedLoadableModuleTest):
 
     def test_SegmentAndDragABox(self) -> None:
         """Segment the made-up head, move a box, and see the segment change inside it and its volume follow."""
-        from SOFASegmentQt.self_test import hasPyTorch, segmentAndDragABox
+        from SOFASegmentQt.self_test import missingPackages, segmentAndDragABox
 
-        if not hasPyTorch():
-            self.delayDisplay("Test skipped: PyTorch is not installed")
+        missing = missingPackages()
+        if missing:
+            self.delayDisplay(f"Test skipped: not installed are {', '.join(missing)}; press Segment once to get them")
             return
         self.delayDisplay("Segmenting a small made-up head with a tiny random model")
         logic = SOFASegmentLogic()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import queue
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from sofa_engine.itk_images import geometry_of, to_itk
 from sofa_engine.progress import CancelToken, ProgressCallback
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import Box, Modality, SubRegion
-from SOFASegmentLib import ManualScheduler, SceneState, SegmentController
+from SOFASegmentLib import BackgroundThread, ManualScheduler, SceneState, SegmentController
 from SOFASegmentLib.geometry import setIjkToRas
 from SOFASegmentLib.scene_state import SEGMENTATION
 from SOFASegmentLib.segments import Segments
@@ -72,6 +75,40 @@ def readVolume(scene: Any, path: Path, part: Any = ...) -> Any:
     if part is not ...:
         matrix[:3, 3] = geometry.index_to_ras(np.array([s.start for s in part]))
     return addVolume(scene, array, Geometry.from_matrix(array.shape, matrix), path.name.split(".")[0])
+
+
+#: How long a test waits for what happens in another thread or process.
+PATIENCE_S = 300
+
+
+class ThreadedScheduler:
+    """A worker thread, and a main thread that runs what arrives while the test waits for something."""
+
+    def __init__(self) -> None:
+        self.worker = BackgroundThread()
+        self.arrived: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self.main = threading.get_ident()
+
+    def post(self, function: Callable[[], object]) -> None:
+        self.arrived.put(function)
+
+    def callLater(self, milliseconds: int, function: Callable[[], object]) -> threading.Timer:
+        timer = threading.Timer(milliseconds / 1000, lambda: self.post(function))
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def runInBackground(self, work: Callable[[], object]) -> None:
+        self.worker.run(work)
+
+    def waitFor(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, "what the test waits for never came"
+            try:
+                self.arrived.get(timeout=0.02)()
+            except queue.Empty:
+                continue
 
 
 class Bench:

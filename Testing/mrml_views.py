@@ -19,6 +19,9 @@ _SLICE_VIEWS = {
 }
 
 
+_AROUND = tuple((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0))
+
+
 class SliceMouse:
     """A slice view that is rendered offscreen, and a mouse that sends it interactor events."""
 
@@ -52,14 +55,19 @@ class SliceMouse:
         self.release()
 
     def _grip(self, roi: Any, ras: np.ndarray) -> tuple[int, int]:
-        """Move to where the handle lights up: exactly on an outline Slicer picks the outline instead."""
+        """Move to where the box's own handle lights up, as a person does where another box's handle lies over it.
+
+        Exactly on an outline Slicer picks the outline, too. A locked box has no handle: there the mouse stays.
+        """
         display = roi.GetDisplayNode()
         x, y = self.position(ras)
-        for dx, dy in ((0, 0), (3, 3), (-3, -3), (3, -3), (-3, 3)):
+        for dx, dy in ((0, 0), *((r * a, r * b) for r in (3, 5, 8, 10) for a, b in _AROUND)):
             self.moveTo(x + dx, y + dy)
             if display.GetActiveComponentType() == slicer.vtkMRMLMarkupsDisplayNode.ComponentScaleHandle:
-                break
-        return x + dx, y + dy
+                return x + dx, y + dy
+        assert roi.GetLocked(), f"the mouse finds no handle of {roi.GetName()} there"
+        self.moveTo(x, y)
+        return x, y
 
     def move(self, ras: np.ndarray) -> None:
         self.moveTo(*self.position(ras))

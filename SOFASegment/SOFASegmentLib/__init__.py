@@ -25,17 +25,19 @@ SegmentController
     Verbs, all returning at once: `segment()`, `resume()` (go on with a scene that was saved), `cancel()`, `undo()`,
     `redo()`, `resetBox(subRegion)`, `addBox(subRegion, centreRas=None)`, `deleteBox(roiNode)`,
     `splitLesions(subRegion)`, `setLocked(subRegion, locked)`, `isLocked(subRegion)`, `setBoxesVisible(visible)`,
-    `boxesVisible()`, `nextUncertainSlice(step=1)`, `jumpToSlice(index)`, `setConfidenceVisible(visible)`, `close()`.
+    `boxesVisible()`, `nextUncertainSlice(step=1)`, `jumpToSlice(index)`, `slicePosition(index)`,
+    `showTumour()`, `setConfidenceVisible(visible)`, `setSurfacesVisible(visible)`, `close()`.
     Signals (`connect(f)`, `disconnect(f)`), always on the main thread: `phaseChanged(phase)`,
     `progressChanged(Progress)`, `labelsChanged(Box)`, `historyChanged()`, `insightsChanged(Insights)`,
     `warned(str)` and `failed(str)`: one sentence for the user each.
 
 Modules
-    volumes       guess modalities, compare grids (`gridReport`), `align` into new nodes, nodes -> engine `Case`
+    volumes       guess modalities, compare grids (`gridReport`), `Alignment` into new nodes, nodes -> engine `Case`
     case_files    load a folder or dropped files; sample_data registers the BraTS case of Slicer's Sample Data
     segments      the segmentation node and its voxels; boxes: the ROI nodes; labels: what the scene shows
     insights      tables and chart; overlays: confidence volume; slices: visible slices and jumping
-    export        NIfTI, boxes and report, what still misses for DICOM SEG
+    export        NIfTI, what still misses for DICOM SEG; report: boxes and report
+    i18n          texts in the user's language
 """
 
 from SOFASegmentLib.controller import Phase, SegmentController

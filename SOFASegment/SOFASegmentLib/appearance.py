@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sofa_engine.types import SubRegion
+from SOFASegmentLib.i18n import tr as _
 
 #: As BraTS' own figures draw them: necrotic core red, oedema green, enhancing tumour yellow.
 COLOURS: dict[SubRegion, tuple[float, float, float]] = {
@@ -21,6 +22,15 @@ _TYPES: dict[SubRegion, tuple[str, str, str]] = {
 _CATEGORY = ("SCT", "49755003", "Morphologically Altered Structure")
 _BRAIN = ("SCT", "12738006", "Brain")
 _NONE = ("", "", "")
+
+
+def titleOf(subRegion: SubRegion) -> str:
+    """Return a sub-region's name in the user's language."""
+    return {
+        SubRegion.NCR: _("Necrotic core"),
+        SubRegion.ED: _("Oedema"),
+        SubRegion.ET: _("Enhancing tumour"),
+    }[subRegion]
 
 
 def terminologyEntry(subRegion: SubRegion) -> str:

@@ -9,15 +9,13 @@ import slicer
 import vtk
 
 from sofa_engine.types import SUB_REGIONS, Box, SubRegion
-from SOFASegmentLib.appearance import COLOURS
+from SOFASegmentLib.appearance import COLOURS, titleOf
 from SOFASegmentLib.geometry import boxOfRoi, placeRoi
 from SOFASegmentLib.grids import GridMap
 from SOFASegmentLib.hierarchy import placeBeside
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.scene_state import SceneState
 from SOFASegmentLib.signals import Signal
-
-#: A box must not hide the tumour that it surrounds.
-_FILL_OPACITY = 0.06
 
 
 class BoxNodes(slicer.util.VTKObservationMixin):
@@ -86,14 +84,16 @@ class BoxNodes(slicer.util.VTKObservationMixin):
     def _create(self, subRegion: SubRegion) -> Any:
         scene = self._state.scene
         visible = self.visible() or not any(self._state.boxNodes(r) for r in SUB_REGIONS)
-        node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", scene.GenerateUniqueName(f"{subRegion.title} box"))
+        name = _("{subRegion} box").format(subRegion=titleOf(subRegion))
+        node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", scene.GenerateUniqueName(name))
         node.CreateDefaultDisplayNodes()
         node.SetAndObserveTransformNodeID(self._volumeNode.GetTransformNodeID())
         node.SetLocked(subRegion in self._state.locked)
         display = node.GetDisplayNode()
         display.SetColor(*COLOURS[subRegion])
         display.SetSelectedColor(*COLOURS[subRegion])
-        display.SetFillOpacity(_FILL_OPACITY)
+        # A box must not tint the grey values that it surrounds: they are what the user judges by.
+        display.SetFillVisibility(False)
         display.SetOutlineOpacity(1.0)
         display.SetPropertiesLabelVisibility(False)
         display.SetHandlesInteractive(True)

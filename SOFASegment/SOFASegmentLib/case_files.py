@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sofa_engine.errors import InputError
+from sofa_engine.naming import modality_of
 from sofa_engine.types import Modality
+from SOFASegmentLib.i18n import tr as _
+
+#: What a dropped file must end in to be looked at; `discover` knows more, but pulls in packages to be installed first.
+_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def loadCase(scene: Any, folder: Path) -> tuple[dict[Modality, Any], tuple[str, ...]]:
@@ -48,8 +53,19 @@ def folderOfDrop(paths: Sequence[Path]) -> Path:
     """
     folders = {path if path.is_dir() else path.parent for path in map(Path, paths)}
     if len(folders) != 1:
-        raise InputError("Drop one folder, or files of one folder: the four sequences of one patient.")
+        raise InputError(_("Drop one folder, or files of one folder: the four sequences of one patient."))
     return folders.pop()
+
+
+def looksLikeCase(paths: Sequence[Path]) -> bool:
+    """Whether dropped files, or those in a dropped folder, name two sequences or more; nothing is opened."""
+    paths = [Path(path) for path in paths]
+    folders = [path for path in paths if path.is_dir()]
+    if folders and len(paths) > 1:
+        return False
+    files = folders[0].iterdir() if folders else paths
+    names = (path.name.lower() for path in files)
+    return len({modality_of(name) for name in names if name.endswith(_SUFFIXES)} - {None}) > 1
 
 
 def _load(scene: Any, files: list[Path], name: str) -> Any:
@@ -63,7 +79,7 @@ def _load(scene: Any, files: list[Path], name: str) -> Any:
     storage.SetSingleFile(len(files) == 1)
     if not storage.ReadData(node) or node.GetImageData() is None:
         scene.RemoveNode(node)
-        raise InputError(f"{files[0]} cannot be read as an image; copy or export it again.")
+        raise InputError(_("{file} cannot be read as an image; copy or export it again.").format(file=files[0]))
     node.CreateDefaultDisplayNodes()
     return node
 

@@ -16,8 +16,9 @@ from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 from SOFASegmentLib import slices
 from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry, worldGeometry
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
-from SOFASegmentLib.interaction import Interaction, lesionBoxes
+from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence
 from SOFASegmentLib.jobs import Job, JobQueue, Kind, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
 from SOFASegmentLib.review import Review
@@ -110,7 +111,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         """Bring a session to where the scene is, after the scene was opened from a file."""
         node, volumeNode = self.state.get(SEGMENTATION), self.state.reference()
         if node is None or volumeNode is None:
-            self.failed.emit("The scene holds no segmentation to go on with; press Segment to start one.")
+            self.failed.emit(_("The scene holds no segmentation to go on with; press Segment to start one."))
             return
         self._open(node)
 
@@ -137,7 +138,8 @@ class SegmentController(slicer.util.VTKObservationMixin):
 
         Args:
             subRegion: whose box.
-            centreRas: middle of the box in world RAS mm; the middle of the tumour, or else of the volume, if None.
+            centreRas: middle of the box in world RAS mm; if None, where the visible slices cross inside the volume, or
+                else the middle of the tumour or of the volume.
         """
         self._refine(subRegion, lambda live: (*live.boxNodes.read(subRegion), self._newBox(live, centreRas)))
 
@@ -193,6 +195,14 @@ class SegmentController(slicer.util.VTKObservationMixin):
         """Turn all slice views to a slice of the session's grid (axis 0), centred on the tumour."""
         self._review.jumpToSlice(index)
 
+    def slicePosition(self, index: int) -> str:
+        """Return where a slice of the session's grid (axis 0) lies, as the slice views say it ("S: 12.5 mm")."""
+        return self._review.slicePosition(index)
+
+    def showTumour(self) -> None:
+        """Turn all slice views to the middle of the tumour."""
+        self._review.showTumour()
+
     def confidenceVisible(self) -> bool:
         """Whether the confidence is to lie over the slice views."""
         return self._review.wantsConfidence
@@ -213,7 +223,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         nodes, modality = self.state.inputs(), self.state.referenceModality()
         try:
             if modality is None:
-                raise InputError("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR.")
+                raise InputError(_("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR."))
             case = caseFromVolumes(nodes, modality)
             grids = gridsOf(case, nodes[modality])
         except SofaError as error:
@@ -281,7 +291,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
             return
         try:
             if self.isLocked(subRegion):
-                raise InputError(f"{subRegion.title} is locked; unlock it to change its boxes.")
+                raise InputError(lockedSentence(subRegion))
             wanted = boxes(self._live)
         except SofaError as error:
             self.failed.emit(str(error))
@@ -291,15 +301,17 @@ class SegmentController(slicer.util.VTKObservationMixin):
     @staticmethod
     def _newBox(live: LiveCase, centreRas: Any) -> Box:
         geometry = live.grids.working
-        if centreRas is None:
+        point = slices.lookedAt(live.volumeNode) if centreRas is None else centreRas
+        box = None
+        if point is not None:
+            box = slices.cubeAround(geometry, slices.indexOf(live.volumeNode, geometry, point), _NEW_BOX_MM)
+        if box is None and centreRas is None:
             tumour = Box.enclosing(box for boxes in live.facts.boxes.values() for box in boxes)
             whole = Box((0, 0, 0), geometry.shape) if tumour is None else tumour
             centre = [(a + b - 1) / 2 for a, b in zip(whole.lower, whole.upper, strict=True)]
             box = slices.cubeAround(geometry, centre, _NEW_BOX_MM)
-        else:
-            box = slices.cubeAround(geometry, slices.indexOf(live.volumeNode, geometry, centreRas), _NEW_BOX_MM)
         if box is None:
-            raise InputError("The place for the new box lies outside the volume; choose one inside.")
+            raise InputError(_("The place for the new box lies outside the volume; choose one inside."))
         return box
 
     def _tellProgress(self, progress: Progress) -> None:
@@ -326,9 +338,13 @@ class SegmentController(slicer.util.VTKObservationMixin):
         if live is None or scene.IsClosing():
             return
         if node is live.segmentationNode or node is live.volumeNode:
-            what = "segmentation" if node is live.segmentationNode else "reference volume"
+            sentence = (
+                _("The segmentation was removed from the scene; press Segment to start again.")
+                if node is live.segmentationNode
+                else _("The reference volume was removed from the scene; press Segment to start again.")
+            )
             self._drop()
-            self.warned.emit(f"The {what} was removed from the scene; press Segment to start again.")
+            self.warned.emit(sentence)
 
     def _letGo(self) -> None:
         if self._interaction is not None:

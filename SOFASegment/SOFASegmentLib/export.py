@@ -10,6 +10,7 @@ from sofa_engine.case import Case
 from sofa_engine.errors import OutputError
 from sofa_engine.types import LabelScheme
 from SOFASegmentLib.geometry import localGeometry
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
 from SOFASegmentLib.segments import Segments
 
@@ -36,7 +37,7 @@ def writeLabels(state: SceneState, path: Path, scheme: LabelScheme = LabelScheme
 
     volumeNode, segmentationNode = state.reference(), state.get(SEGMENTATION)
     if volumeNode is None or segmentationNode is None:
-        raise OutputError("There is no segmentation to write; press Segment first.")
+        raise OutputError(_("There is no segmentation to write; press Segment first."))
     geometry = localGeometry(volumeNode)
     sources = {m: _fileOf(node) for m, node in state.inputs().items()}
     case = Case({}, geometry, name=volumeNode.GetName(), sources={m: f for m, f in sources.items() if f})
@@ -47,19 +48,23 @@ def missingForDicomSeg(state: SceneState) -> tuple[str, ...]:
     """Return what keeps Slicer's DICOM export from writing a DICOM SEG, a sentence each; empty if nothing does."""
     volumeNode, segmentationNode = state.reference(), state.get(SEGMENTATION)
     if volumeNode is None or segmentationNode is None:
-        return ("There is no segmentation to export; press Segment first.",)
+        return (_("There is no segmentation to export; press Segment first."),)
     gaps = []
     if not volumeNode.GetAttribute("DICOM.instanceUIDs"):
         gaps.append(
-            f"{volumeNode.GetName()} was not loaded from DICOM, so that a DICOM SEG has no images to refer to; "
-            "load it through the DICOM module."
+            _(
+                "{volume} was not loaded from DICOM, so that a DICOM SEG has no images to refer to; "
+                "load it through the DICOM module."
+            ).format(volume=volumeNode.GetName())
         )
     hierarchy = state.scene.GetSubjectHierarchyNode()
     item = hierarchy.GetItemByDataNode(segmentationNode) if hierarchy is not None else 0
     if not item or hierarchy.GetItemAncestorAtLevel(item, "Study") == 0:
         gaps.append(
-            "The segmentation is not in a study of the subject hierarchy; drag it into the patient's study in the "
-            "Data module."
+            _(
+                "The segmentation is not in a study of the subject hierarchy; drag it into the patient's study in the "
+                "Data module."
+            )
         )
     return tuple(gaps)
 

@@ -12,13 +12,19 @@ from slicer.util import arrayFromVTKMatrix, vtkMatrixFromArray
 from sofa_engine.errors import InputError
 from sofa_engine.geometry import Geometry
 from sofa_engine.types import Box
+from SOFASegmentLib.i18n import tr as _
+
+
+def noImageSentence(volumeNode: Any) -> str:
+    """Say that a volume node is empty."""
+    return _("{volume} holds no image; load it again or choose another volume.").format(volume=volumeNode.GetName())
 
 
 def localGeometry(volumeNode: Any) -> Geometry:
     """Return a volume node's grid in its own coordinates, parent transforms left out."""
     image = volumeNode.GetImageData()
     if image is None or min(image.GetDimensions()) < 1:
-        raise InputError(f"{volumeNode.GetName()} holds no image; load it again or choose another volume.")
+        raise InputError(noImageSentence(volumeNode))
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
     return Geometry.from_matrix(image.GetDimensions()[::-1], arrayFromVTKMatrix(matrix))
@@ -36,7 +42,9 @@ def worldGeometry(volumeNode: Any) -> Geometry:
         return local
     if not parent.IsTransformToWorldLinear():
         raise InputError(
-            f"{volumeNode.GetName()} is under a transform that bends space; harden the transform before segmenting."
+            _("{volume} is under a transform that bends space; harden the transform before segmenting.").format(
+                volume=volumeNode.GetName()
+            )
         )
     matrix = vtk.vtkMatrix4x4()
     parent.GetMatrixTransformToWorld(matrix)
@@ -91,7 +99,7 @@ def _axes(geometry: Geometry) -> np.ndarray:
     An ROI's axes must be right-handed, which a flipped volume's are not; turned towards R, A and S they always are.
     """
     directions = geometry.matrix[:3, :3] / np.linalg.norm(geometry.matrix[:3, :3], axis=0)
-    u, _, vt = np.linalg.svd(directions)
+    u, _scales, vt = np.linalg.svd(directions)
     directions = u @ vt
     order: list[int] = []
     for row in np.abs(directions):

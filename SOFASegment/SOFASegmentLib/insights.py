@@ -13,10 +13,9 @@ import vtk
 from sofa_engine.api import Session
 from sofa_engine.types import SUB_REGIONS, Modality, SliceConfidence, SubRegion
 from SOFASegmentLib import scene_state
-from SOFASegmentLib.appearance import COLOURS
+from SOFASegmentLib.appearance import COLOURS, titleOf
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.scene_state import SceneState
-
-_VOLUME_NAMES = {"WT": "Whole tumour", "TC": "Tumour core"}
 
 
 @dataclass(frozen=True)
@@ -41,51 +40,59 @@ class Insights:
 
 def showInsights(state: SceneState, insights: Insights) -> None:
     """Write volumes and attention into table nodes and a chart node, adding them where they are missing."""
-    titles = {**{r.value.upper(): r.title for r in SUB_REGIONS}, **_VOLUME_NAMES}
-    volumes = _node(state, scene_state.VOLUMES_TABLE, "vtkMRMLTableNode", "SOFA volumes")
+    titles = {r.value.upper(): titleOf(r) for r in SUB_REGIONS}
+    titles |= {"WT": _("Whole tumour"), "TC": _("Tumour core")}
+    volumes = _node(state, scene_state.VOLUMES_TABLE, "vtkMRMLTableNode", _("SOFA volumes"))
     names = [name for name in titles if name in insights.volumesMl]
     _fillTable(
         volumes,
-        {"Region": [titles[n] for n in names], "Volume [ml]": [insights.volumesMl[n] for n in names]},
+        {_("Region"): [titles[n] for n in names], _("Volume [ml]"): [insights.volumesMl[n] for n in names]},
     )
     modalities = list(next(iter(insights.attention.values()), {}))
-    attention = _node(state, scene_state.ATTENTION_TABLE, "vtkMRMLTableNode", "SOFA attention")
+    attention = _node(state, scene_state.ATTENTION_TABLE, "vtkMRMLTableNode", _("SOFA attention"))
     columns: dict[str, list[Any]] = {
-        "Sequence": [m.title for m in modalities],
-        "Index": [float(i) for i in range(len(modalities))],
+        _("Sequence"): [m.title for m in modalities],
+        _("Index"): [float(i) for i in range(len(modalities))],
     }
     for subRegion in SUB_REGIONS:
         weights = insights.attention.get(subRegion, {})
-        columns[subRegion.title] = [float(weights.get(m, 0.0)) for m in modalities]
+        columns[titleOf(subRegion)] = [float(weights.get(m, 0.0)) for m in modalities]
     _fillTable(attention, columns)
     _showChart(state, attention)
 
 
 def _showChart(state: SceneState, table: Any) -> None:
     """Lay the attention out as one bar series per sub-region, in the segments' colours."""
-    chart = _node(state, scene_state.ATTENTION_CHART, "vtkMRMLPlotChartNode", "SOFA attention chart")
+    chart = _node(state, scene_state.ATTENTION_CHART, "vtkMRMLPlotChartNode", _("SOFA attention chart"))
     series = state.getAll(scene_state.ATTENTION_SERIES)
     if len(series) == len(SUB_REGIONS) and chart.GetNumberOfPlotSeriesNodes() == len(SUB_REGIONS):
+        # The scene may have been made in another language.
+        for node, subRegion in zip(series, SUB_REGIONS, strict=True):
+            _nameColumns(node, subRegion)
         return
     for node in series:
         state.scene.RemoveNode(node)
     series = []
     chart.RemoveAllPlotSeriesNodeIDs()
-    chart.SetTitle("Which sequence the model relied on")
-    chart.SetYAxisTitle("Weight")
+    chart.SetTitle(_("Which sequence the model relied on"))
+    chart.SetYAxisTitle(_("Weight"))
     chart.SetYAxisRangeAuto(False)
     chart.SetYAxisRange(0.0, 1.0)
     for subRegion in SUB_REGIONS:
-        node = state.scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", subRegion.title)
+        node = state.scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", titleOf(subRegion))
         node.SetAndObserveTableNodeID(table.GetID())
         node.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
-        node.SetXColumnName("Index")
-        node.SetYColumnName(subRegion.title)
-        node.SetLabelColumnName("Sequence")
+        _nameColumns(node, subRegion)
         node.SetColor(*COLOURS[subRegion])
         chart.AddAndObservePlotSeriesNodeID(node.GetID())
         series.append(node)
     state.setAll(scene_state.ATTENTION_SERIES, series)
+
+
+def _nameColumns(series: Any, subRegion: SubRegion) -> None:
+    series.SetXColumnName(_("Index"))
+    series.SetYColumnName(titleOf(subRegion))
+    series.SetLabelColumnName(_("Sequence"))
 
 
 def _fillTable(node: Any, columns: Mapping[str, list[Any]]) -> None:

@@ -11,6 +11,8 @@ from sofa_engine.api import Session
 from sofa_engine.errors import SofaError
 from sofa_engine.progress import CancelToken, Progress
 from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
+from SOFASegmentLib.appearance import titleOf
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
 from SOFASegmentLib.live_case import Facts, LiveCase
 from SOFASegmentLib.scheduler import Scheduler, Timer
@@ -63,7 +65,7 @@ class Interaction(slicer.util.VTKObservationMixin):
         """Refine a sub-region with its boxes as they lie in the scene."""
         if subRegion in self._live.state.locked:
             self._showBoxes((subRegion,))
-            self.failed.emit(f"{subRegion.title} is locked; unlock it to change its boxes.")
+            self.failed.emit(lockedSentence(subRegion))
             return
         self.refine(subRegion, self._live.boxNodes.read(subRegion))
 
@@ -199,6 +201,7 @@ class Interaction(slicer.util.VTKObservationMixin):
 
     def _onSegmentsChanged(self, _caller: Any, _event: str) -> None:
         if not self._live.view.segments.writing:
+            self._live.view.suspect()
             self._drop("paint")
             self._later("paint", _PAINT_MS, self.takeOverEdits)
 
@@ -235,6 +238,11 @@ class Interaction(slicer.util.VTKObservationMixin):
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
+
+
+def lockedSentence(subRegion: SubRegion) -> str:
+    """Say why nothing happens to the boxes of a locked sub-region."""
+    return _("{subRegion} is locked; unlock it to change its boxes.").format(subRegion=titleOf(subRegion))
 
 
 def lesionBoxes(session: Session, subRegion: SubRegion) -> tuple[Box, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 from sofa_engine.errors import CancelledError, SofaError
 from sofa_engine.progress import CancelToken
 from sofa_engine.types import SubRegion
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.scheduler import Scheduler
 
 
@@ -116,8 +117,7 @@ class JobQueue:
             self._scheduler.post(lambda error=error: self._finish(job, lambda: job.onFailed(error)))
         except Exception as error:
             logging.exception("SOFA: a job failed unexpectedly")
-            told = SofaError(f"Something went wrong inside SOFA ({error}); the log has the details.")
-            self._scheduler.post(lambda: self._finish(job, lambda: job.onFailed(told)))
+            self._scheduler.post(lambda error=error: self._finish(job, lambda: job.onFailed(_unforeseen(error))))
         else:
             self._scheduler.post(lambda: self._finish(job, lambda: job.onDone(result)))
 
@@ -130,6 +130,11 @@ class JobQueue:
             self._startNext()
             if self._running is None:
                 self._onIdle()
+
+
+def _unforeseen(error: Exception) -> SofaError:
+    """Say so in a sentence; called on the main thread, since Qt is not asked for translations from others."""
+    return SofaError(_("Something went wrong inside SOFA ({error}); the log has the details.").format(error=error))
 
 
 def wasCancelled(error: SofaError) -> bool:

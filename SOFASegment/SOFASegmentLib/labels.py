@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
@@ -23,6 +25,12 @@ class LabelView:
         self._shown = segments.readLabels()
         self._previewed: Box | None = None
         self._touched: set[SubRegion] = set()
+        #: Of the segments as they were last written or read; None while they may hold what nobody has looked at.
+        self._stamp: tuple[Any, ...] | None = None
+
+    def suspect(self) -> None:
+        """Look at every voxel the next time that `userEdits` is asked."""
+        self._stamp = None
 
     def preview(self, patch: Patch) -> None:
         """Show a patch that the session has not settled yet."""
@@ -50,8 +58,13 @@ class LabelView:
     def userEdits(self) -> Edit | None:
         """Return what the user changed in the segments since they were last written, and take it over as settled.
 
+        Asked at the beginning and at the end of every drag, so that it must cost nothing where nobody painted.
+
         Where the user let segments overlap, the one that was changed counts and the other is cut.
         """
+        if self._stamp is not None and self._stamp == self.segments.stamp():
+            return None
+        self._stamp = self.segments.stamp()
         edited = self._shown.copy()
         masks = {r: self.segments.read(r) for r in SUB_REGIONS}
         for subRegion, mask in masks.items():
@@ -66,6 +79,7 @@ class LabelView:
         self.settled[extent.slices][where] = labels[where]
         self._shown[extent.slices] = labels
         self.segments.write(extent, labels)
+        self._stamp = self.segments.stamp()
         return Edit(extent, labels.copy(), where.copy())
 
     def takeTouched(self) -> frozenset[SubRegion]:
@@ -88,5 +102,7 @@ class LabelView:
             tuple(a + b for a, b in zip(extent.lower, differs.lower, strict=True)),
             tuple(a + b for a, b in zip(extent.lower, differs.upper, strict=True)),
         )
+        unpainted = self._stamp is not None and self._stamp == self.segments.stamp()
         self.segments.write(inVolume, new, touched)
+        self._stamp = self.segments.stamp() if unpainted else None
         before[differs.slices] = new

@@ -8,6 +8,7 @@ import numpy as np
 import slicer
 
 from SOFASegmentLib.geometry import setIjkToRas
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.live_case import LiveCase
 from SOFASegmentLib.scene_state import CONFIDENCE, SceneState, nodesByClass
 
@@ -23,7 +24,7 @@ def showConfidence(live: LiveCase, confidence: np.ndarray) -> Any:
     state, grids = live.state, live.grids
     node = state.get(CONFIDENCE)
     if node is None:
-        name = state.scene.GenerateUniqueName("SOFA confidence")
+        name = state.scene.GenerateUniqueName(_("SOFA confidence"))
         node = state.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         node.SetAndObserveTransformNodeID(live.volumeNode.GetTransformNodeID())
         state.set(CONFIDENCE, node)
@@ -54,7 +55,7 @@ def setForeground(state: SceneState, node: Any) -> None:
             composite.SetForegroundVolumeID(node.GetID())
             composite.SetForegroundOpacity(_OPACITY)
         elif state.node.GetParameter(key):
-            opacity, _, volumeId = state.node.GetParameter(key).partition(" ")
+            opacity, _separator, volumeId = state.node.GetParameter(key).partition(" ")
             composite.SetForegroundVolumeID(volumeId or None)
             composite.SetForegroundOpacity(float(opacity))
             state.node.UnsetParameter(key)

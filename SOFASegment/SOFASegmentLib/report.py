@@ -10,6 +10,7 @@ from sofa_engine import __version__
 from sofa_engine.errors import OutputError
 from sofa_engine.types import SUB_REGIONS
 from SOFASegmentLib.controller import SegmentController
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.live_case import LiveCase
 
 
@@ -38,7 +39,7 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
     """
     live, insights = _live(controller), controller.insights
     if insights is None:
-        raise OutputError("The volumes are still being measured; save the report again in a moment.")
+        raise OutputError(_("The volumes are still being measured; save the report again in a moment."))
     model = live.model
     report = {
         "software": f"SOFA for 3D Slicer {__version__}",
@@ -78,7 +79,7 @@ def _boxes(live: LiveCase) -> dict[str, Any]:
 
 def _live(controller: SegmentController) -> LiveCase:
     if controller.live is None:
-        raise OutputError("There is no segmentation to write; press Segment first.")
+        raise OutputError(_("There is no segmentation to write; press Segment first."))
     return controller.live
 
 
@@ -88,7 +89,9 @@ def _write(content: dict[str, Any], path: Path) -> Path:
 
     path = Path(path)
     if not path.resolve().parent.is_dir():
-        raise OutputError(f"{path} cannot be written: its folder does not exist; choose another place.")
+        raise OutputError(
+            _("{path} cannot be written: its folder does not exist; choose another place.").format(path=path)
+        )
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

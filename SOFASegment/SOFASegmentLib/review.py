@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from sofa_engine.errors import SofaError
 from sofa_engine.types import Box
 from SOFASegmentLib import overlays, slices
@@ -61,8 +63,21 @@ class Review:
     def jumpToSlice(self, index: int) -> None:
         """Turn all slice views to a slice of the session's grid (axis 0), centred on the tumour."""
         if self._live is not None:
-            around = Box.enclosing(box for boxes in self._live.facts.boxes.values() for box in boxes)
-            slices.jumpToSlice(self._live.volumeNode, self._live.grids.working, index, around)
+            slices.jumpToSlice(self._live.volumeNode, self._live.grids.working, index, _tumour(self._live))
+
+    def slicePosition(self, index: int) -> str:
+        """Return where a slice of the session's grid (axis 0) lies, as the slice views say it ("S: 12.5 mm")."""
+        live = self._live
+        return "" if live is None else slices.positionText(live.volumeNode, live.grids.working, index, _tumour(live))
+
+    def showTumour(self) -> None:
+        """Turn all slice views to the middle of the largest box; they stay where they are if nothing was found."""
+        live = self._live
+        found = [] if live is None else [box for boxes in live.facts.boxes.values() for box in boxes]
+        if live is not None and found:
+            largest = max(found, key=lambda box: np.prod(box.shape))
+            middle = (largest.lower[0] + largest.upper[0]) // 2
+            slices.jumpToSlice(live.volumeNode, live.grids.working, middle, largest)
 
     def setConfidenceVisible(self, visible: bool) -> None:
         """Lay the confidence over the slice views, or take it away."""
@@ -91,3 +106,7 @@ class Review:
         self._fresh = not wasCancelled(error)
         if not wasCancelled(error):
             self.failed.emit(str(error))
+
+
+def _tumour(live: LiveCase) -> Box | None:
+    return Box.enclosing(box for boxes in live.facts.boxes.values() for box in boxes)

@@ -11,11 +11,13 @@ import vtk
 from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import vtk_to_numpy
 
+from sofa_engine import __version__
 from sofa_engine.geometry import Geometry
 from sofa_engine.types import SUB_REGIONS, Box, SubRegion
-from SOFASegmentLib.appearance import COLOURS, terminologyEntry
+from SOFASegmentLib.appearance import COLOURS, terminologyEntry, titleOf
 from SOFASegmentLib.geometry import localGeometry, setIjkToRas
 from SOFASegmentLib.hierarchy import placeBeside
+from SOFASegmentLib.i18n import tr as _
 
 _LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 _SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
@@ -29,9 +31,8 @@ def createSegmentationNode(volumeNode: Any) -> Any:
     export asks for.
     """
     scene = volumeNode.GetScene()
-    node = scene.AddNewNodeByClass(
-        "vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{volumeNode.GetName()} SOFA segmentation")
-    )
+    name = _("{volume} SOFA segmentation").format(volume=volumeNode.GetName())
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
@@ -74,10 +75,13 @@ class Segments:
         found = self.segmentId(subRegion)
         if found is not None:
             return found
-        segmentId = self.segmentation.AddEmptySegment("", subRegion.title, COLOURS[subRegion])
+        segmentId = self.segmentation.AddEmptySegment("", titleOf(subRegion), COLOURS[subRegion])
         segment = self.segmentation.GetSegment(segmentId)
         segment.SetTag(_TAG, subRegion.value)
         segment.SetTag(segment.GetTerminologyEntryTagName(), terminologyEntry(subRegion))
+        # What DICOM SEG says of where a segment comes from; without it Slicer's export would say "manual".
+        segment.SetTag("DICOM.SegmentAlgorithmType", "SEMIAUTOMATIC")
+        segment.SetTag("DICOM.SegmentAlgorithmName", f"SOFA for 3D Slicer {__version__}")
         return segmentId
 
     def read(self, subRegion: SubRegion) -> np.ndarray:
@@ -88,6 +92,18 @@ class Segments:
         segment = self.segmentation.GetSegment(segmentId)
         image = segment.GetRepresentation(_LABELMAP)
         return self._voxels(image) == segment.GetLabelValue()
+
+    def stamp(self) -> tuple[Any, ...]:
+        """Return what changes whenever somebody changes the segments' voxels and says so to VTK; costs nothing."""
+        stamps = []
+        for subRegion in SUB_REGIONS:
+            segmentId = self.segmentId(subRegion)
+            segment = None if segmentId is None else self.segmentation.GetSegment(segmentId)
+            image = None if segment is None else segment.GetRepresentation(_LABELMAP)
+            scalars = None if image is None else image.GetPointData().GetScalars()
+            time = None if scalars is None else max(image.GetMTime(), scalars.GetMTime())
+            stamps.append((segmentId, None if segment is None else segment.GetLabelValue(), image, time))
+        return tuple(stamps)
 
     def readLabels(self) -> np.ndarray:
         """Return the three segments as one label map, uint8 (D, H, W); where they overlap the last one counts."""

@@ -58,12 +58,26 @@ def visibleSlices(volumeNode: Any, geometry: Geometry) -> VisibleSlices:
 
 def jumpToSlice(volumeNode: Any, geometry: Geometry, index: int, around: Box | None) -> None:
     """Turn all slice views to a slice of the grid, centred on a box where one is given."""
-    middle = [(n - 1) / 2 for n in geometry.shape]
-    if around is not None:
-        middle = [(a + b - 1) / 2 for a, b in zip(around.lower, around.upper, strict=True)]
-    local = geometry.index_to_ras(np.array([index, middle[1], middle[2]], dtype=np.float64))
-    world = np.linalg.inv(_worldToLocal(volumeNode)) @ [*local, 1.0]
-    slicer.vtkMRMLSliceNode.JumpAllSlices(volumeNode.GetScene(), *world[:3])
+    slicer.vtkMRMLSliceNode.JumpAllSlices(volumeNode.GetScene(), *_pointOn(volumeNode, geometry, index, around))
+
+
+def positionText(volumeNode: Any, geometry: Geometry, index: int, around: Box | None) -> str:
+    """Return where a slice lies in the words of Slicer's slice views, "S: 12.5 mm", once `jumpToSlice` went there."""
+    linear = np.linalg.inv(_worldToLocal(volumeNode))[:3, :3]
+    axis = int(np.argmax(np.abs(linear @ geometry.matrix[:3, 2])))
+    return f"{'RAS'[axis]}: {_pointOn(volumeNode, geometry, index, around)[axis]:.1f} mm"
+
+
+def lookedAt(volumeNode: Any) -> np.ndarray | None:
+    """Return the point in world RAS mm where the visible slices cross; None where they do not cross in one point."""
+    nodes = nodesByClass(volumeNode.GetScene(), "vtkMRMLSliceNode")
+    planes = [arrayFromVTKMatrix(n.GetSliceToRAS()) for n in nodes if n.IsMappedInLayout()]
+    if not planes:
+        return None
+    normals = np.array([plane[:3, 2] / np.linalg.norm(plane[:3, 2]) for plane in planes])
+    offsets = np.array([normal @ plane[:3, 3] for normal, plane in zip(normals, planes, strict=True)])
+    point, _residuals, rank, _singular = np.linalg.lstsq(normals, offsets, rcond=1e-3)
+    return point if rank == 3 else None
 
 
 def indexOf(volumeNode: Any, geometry: Geometry, ras: Any) -> np.ndarray:
@@ -79,6 +93,15 @@ def cubeAround(geometry: Geometry, centre: Any, sizeMm: float) -> Box | None:
     if np.any(upper <= lower):
         return None
     return Box(tuple(int(v) for v in lower), tuple(int(v) for v in upper))
+
+
+def _pointOn(volumeNode: Any, geometry: Geometry, index: int, around: Box | None) -> np.ndarray:
+    """Return the middle of a box, or of the grid, on a slice of the grid, in world RAS mm."""
+    middle = [(n - 1) / 2 for n in geometry.shape]
+    if around is not None:
+        middle = [(a + b - 1) / 2 for a, b in zip(around.lower, around.upper, strict=True)]
+    local = geometry.index_to_ras(np.array([index, middle[1], middle[2]], dtype=np.float64))
+    return (np.linalg.inv(_worldToLocal(volumeNode)) @ [*local, 1.0])[:3]
 
 
 def _worldToLocal(volumeNode: Any) -> np.ndarray:

@@ -13,8 +13,9 @@ from sofa_engine.case import Case
 from sofa_engine.errors import InputError
 from sofa_engine.naming import modality_of
 from sofa_engine.types import MODALITIES, Modality
-from SOFASegmentLib.geometry import localGeometry, setIjkToRas, worldGeometry
+from SOFASegmentLib.geometry import localGeometry, noImageSentence, setIjkToRas, worldGeometry
 from SOFASegmentLib.hierarchy import placeBeside
+from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.scene_state import nodesByClass
 
 #: Origins, directions and spacings rarely survive file formats better than this.
@@ -50,13 +51,19 @@ def gridReport(nodes: Mapping[Modality, Any], reference: Modality) -> tuple[bool
     fixed = grids[reference]
     others = [m for m, grid in grids.items() if not grid.same_grid(fixed, _SAME_GRID_MM)]
     depth, height, width = fixed.shape
-    size = f"{width} × {height} × {depth} voxels of {' × '.join(f'{s:.3g}' for s in fixed.spacing[::-1])} mm"
+    size = _("{columns} × {rows} × {slices} voxels of {spacing} mm").format(
+        columns=width, rows=height, slices=depth, spacing=" × ".join(f"{s:.3g}" for s in fixed.spacing[::-1])
+    )
     if not others:
-        who = "The volume has" if len(grids) == 1 else "All volumes share one grid:"
-        return True, f"{who} {size}."
-    names = " and ".join(m.title for m in others)
-    lies = "lies" if len(others) == 1 else "lie"
-    return False, f"{names} {lies} on another grid than {reference.title} ({size}); press Align to resample."
+        one = _("The volume has {size}.") if len(grids) == 1 else _("All volumes share one grid: {size}.")
+        return True, one.format(size=size)
+    sentence = (
+        _("{names} lies on another grid than {reference} ({size}); press Align to resample.")
+        if len(others) == 1
+        else _("{names} lie on another grid than {reference} ({size}); press Align to resample.")
+    )
+    names = _(" and ").join(m.title for m in others)
+    return False, sentence.format(names=names, reference=reference.title, size=size)
 
 
 def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
@@ -68,13 +75,15 @@ def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
         InputError: no volume, one without an image, one that is used twice, or grids that differ.
     """
     if not nodes:
-        raise InputError("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR.")
+        raise InputError(_("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR."))
     seen: dict[str, Modality] = {}
     for modality, node in nodes.items():
         other = seen.setdefault(node.GetID(), modality)
         if other is not modality:
             raise InputError(
-                f"{node.GetName()} is chosen as both {other.title} and {modality.title}; choose another volume for one."
+                _("{volume} is chosen as both {one} and {other}; choose another volume for one.").format(
+                    volume=node.GetName(), one=other.title, other=modality.title
+                )
             )
     fits, sentence = gridReport(nodes, reference)
     if not fits:
@@ -88,41 +97,75 @@ def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
     )
 
 
-def align(nodes: Mapping[Modality, Any], reference: Modality, *, register: bool = False) -> dict[Modality, Any]:
-    """Resample the volumes that are not on the reference's grid into new volume nodes; no given node is changed.
+class Alignment:
+    """Volumes that are brought onto one grid, in steps, so that the slow one can run in the background.
 
-    Args:
-        nodes: the chosen volumes.
-        reference: whose grid to use.
-        register: whether to register them rigidly to the reference first.
-
-    Returns:
-        A node per sequence: the given one where it fits already, else a new one.
-
-    Raises:
-        InputError: a volume shares no space with the reference.
+    Attributes:
+        warnings: sentences that the user should read, known once `compute` has run.
     """
-    # Reading and registering pull in libraries that a user who needs no alignment should not wait for.
-    from sofa_engine.alignment import align as alignVolumes
-    from sofa_engine.reading import Volume
 
-    volumes = {
-        m: Volume(np.array(_array(node), dtype=np.float32), worldGeometry(node), node.GetName())
-        for m, node in nodes.items()
-    }
-    aligned = alignVolumes(volumes, reference=reference, register=register)
-    fixed = nodes[reference]
-    result = {}
-    for modality, node in nodes.items():
-        same = volumes[modality].geometry.same_grid(aligned.geometry, _SAME_GRID_MM)
-        kept = node is fixed or (same and not register)
-        result[modality] = node if kept else _newVolume(aligned.images[modality], node, fixed)
-    return result
+    def __init__(self, nodes: Mapping[Modality, Any], reference: Modality, *, register: bool = False) -> None:
+        """Copy the voxels; called on the main thread.
+
+        Args:
+            nodes: the chosen volumes.
+            reference: whose grid to use.
+            register: whether to move the others rigidly onto the reference first.
+
+        Raises:
+            InputError: a volume is empty or bent by a transform.
+        """
+        # Reading pulls in libraries that a user who needs no alignment should not wait for.
+        from sofa_engine.reading import Volume
+
+        self.warnings: tuple[str, ...] = ()
+        self._nodes, self._reference, self._register = dict(nodes), reference, register
+        self._aligned: Case | None = None
+        self._volumes = {
+            m: Volume(np.array(_array(node), dtype=np.float32), worldGeometry(node), node.GetName())
+            for m, node in nodes.items()
+        }
+
+    def compute(self) -> None:
+        """Register and resample; may be called on any thread, and takes up to a minute when registering.
+
+        Raises:
+            InputError: a volume shares no space with the reference, or cannot be registered to it.
+        """
+        from sofa_engine.alignment import align as alignVolumes
+
+        self._aligned = alignVolumes(self._volumes, reference=self._reference, register=self._register)
+        self.warnings = self._aligned.warnings
+
+    @property
+    def wanted(self) -> bool:
+        """Whether all volumes are still in a scene."""
+        return all(node.GetScene() is not None for node in self._nodes.values())
+
+    def show(self) -> dict[Modality, Any]:
+        """Add what was computed as new volume nodes; no given node is changed. Called on the main thread.
+
+        Returns:
+            A node per sequence: the given one where it fits already, else a new one.
+        """
+        fixed, result = self._nodes[self._reference], {}
+        for modality, node in self._nodes.items():
+            same = self._volumes[modality].geometry.same_grid(self._aligned.geometry, _SAME_GRID_MM)
+            kept = node is fixed or (same and not self._register)
+            result[modality] = node if kept else _newVolume(self._aligned.images[modality], node, fixed)
+        return result
+
+
+def align(nodes: Mapping[Modality, Any], reference: Modality, *, register: bool = False) -> dict[Modality, Any]:
+    """Do all steps of an `Alignment` at once; takes and raises what they do."""
+    alignment = Alignment(nodes, reference, register=register)
+    alignment.compute()
+    return alignment.show()
 
 
 def _newVolume(voxels: np.ndarray, source: Any, fixed: Any) -> Any:
     scene = source.GetScene()
-    name = scene.GenerateUniqueName(f"{source.GetName()} aligned")
+    name = scene.GenerateUniqueName(_("{volume} aligned").format(volume=source.GetName()))
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(node, voxels)
     setIjkToRas(node, localGeometry(fixed))
@@ -134,5 +177,5 @@ def _newVolume(voxels: np.ndarray, source: Any, fixed: Any) -> Any:
 
 def _array(node: Any) -> np.ndarray:
     if node.GetImageData() is None or node.GetImageData().GetPointData().GetScalars() is None:
-        raise InputError(f"{node.GetName()} holds no image; load it again or choose another volume.")
+        raise InputError(noImageSentence(node))
     return arrayFromVolume(node)

@@ -32,13 +32,13 @@ def ensureDependencies(requirementFiles: list[Path], *, withTorch: bool) -> None
     Raises:
         DependencyError: the user declined, or an installation failed.
     """
-    if withTorch and not _installed("torch") and not slicer.app.testingEnabled():
+    if withTorch and not isInstalled("torch") and not slicer.app.testingEnabled():
         _installTorch()
     lines = [line for path in requirementFiles for line in path.read_text(encoding="utf-8").splitlines()]
     requirements = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
-        pinned = [f"{name}=={importlib.metadata.version(name)}\n" for name in _TORCH if _installed(name)]
+        pinned = [f"{name}=={importlib.metadata.version(name)}\n" for name in _TORCH if isInstalled(name)]
         constraints.write_text("".join(pinned), encoding="utf-8")
         try:
             _installPackages(requirements, constraints)
@@ -67,7 +67,7 @@ def _installPackagesBefore512(requirements: list[str], constraints: Path) -> Non
     for text in requirements:
         requirement = Requirement(text)
         applies = requirement.marker is None or requirement.marker.evaluate()
-        fits = _installed(requirement.name) and requirement.specifier.contains(
+        fits = isInstalled(requirement.name) and requirement.specifier.contains(
             importlib.metadata.version(requirement.name), prereleases=True
         )
         if applies and not fits:
@@ -93,7 +93,8 @@ def _installTorch() -> None:
         raise DependencyError(_("SOFA cannot segment on this computer without PyTorch; press Segment to install it."))
 
 
-def _installed(name: str) -> bool:
+def isInstalled(name: str) -> bool:
+    """Whether a Python package is installed; looks without importing it."""
     try:
         importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from SOFASegmentLib.controller import SegmentController
 
 
+#: The DICOM plugin that writes segmentations.
+_WRITER = "DICOMSegmentationPlugin"
+
+
 class ExportSection:
     """NIfTI, DICOM SEG, boxes and report."""
 
@@ -89,7 +93,15 @@ class ExportSection:
     def onDicom(self) -> None:
         """Open Slicer's own DICOM export on the segmentation, or say what is missing for it."""
         state = self._controller.state
-        missing = export.missingForDicomSeg(state)
+        missing = [*export.missingForDicomSeg(state)]
+        # Slicer itself cannot write DICOM SEG; the dialog would offer nothing for a segmentation, without a word.
+        if _WRITER not in getattr(slicer.modules, "dicomPlugins", {}):
+            missing.append(
+                _(
+                    "Slicer writes DICOM SEG through the QuantitativeReporting extension; install it in the Extensions"
+                    " Manager and restart Slicer."
+                )
+            )
         if missing:
             self._tell(" ".join(missing))
             return

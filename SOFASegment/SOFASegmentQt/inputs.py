@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sofa_engine.errors import SofaError
 from sofa_engine.types import MODALITIES, Modality
 from SOFASegmentLib import case_files, volumes
 from SOFASegmentLib.scene_state import SceneState
+from SOFASegmentQt.scheduler import QtScheduler
 
 
 class InputsSection:
@@ -30,6 +32,8 @@ class InputsSection:
         getParameters: Callable[[], Any],
         prepare: Callable[[], bool],
         tell: Callable[[str], None],
+        onNewCase: Callable[[], None],
+        scheduler: QtScheduler,
     ) -> None:
         """Connect the widgets.
 
@@ -39,13 +43,18 @@ class InputsSection:
             getParameters: the module's parameter node, through which the selectors are set.
             prepare: makes sure that files can be read and resampled; False where the user declined.
             tell: shows one sentence to the user.
+            onNewCase: called when another case has been loaded.
+            scheduler: how to leave the main thread.
         """
         self.fits = False
         self._ui, self._getState, self._getParameters = ui, getState, getParameters
-        self._prepare, self._tell = prepare, tell
+        self._prepare, self._tell, self._onNewCase, self._scheduler = prepare, tell, onNewCase, scheduler
+        self._aligning = False
+        self._enabled = True
         ui.loadCaseButton.connect("clicked(bool)", self.onLoadCase)
         ui.matchByNameButton.connect("clicked(bool)", self.onMatchByName)
         ui.alignButton.connect("clicked(bool)", self.onAlign)
+        ui.registerCheckBox.connect("toggled(bool)", self.onRegisterToggled)
         self.update()
 
     def onLoadCase(self) -> None:
@@ -67,6 +76,7 @@ class InputsSection:
         except SofaError as error:
             self._tell(str(error))
             return
+        self._onNewCase()
         self._choose(loaded)
         slicer.util.setSliceViewerLayers(background=state.reference(), fit=True)
         self._tell(" ".join(notes))
@@ -102,17 +112,46 @@ class InputsSection:
                 setattr(parameters, modality.value, nodes.get(modality))
 
     def onAlign(self) -> None:
-        """Resample what does not fit into new volumes and choose those."""
+        """Resample what does not fit into new volumes, in the background, and choose those."""
         state = self._getState()
-        if state is None or not state.inputs() or not self._prepare():
+        if self._aligning or state is None or not state.inputs() or not self._prepare():
             return
         try:
-            with slicer.util.WaitCursor():
-                aligned = volumes.align(state.inputs(), state.referenceModality())
+            alignment = volumes.Alignment(
+                state.inputs(), state.referenceModality(), register=self._ui.registerCheckBox.checked
+            )
         except SofaError as error:
             self._tell(str(error))
             return
-        self._choose(aligned)
+        self._aligning = True
+        self._tell("")
+        self.update()
+
+        def work() -> None:
+            problem: Exception | None = None
+            try:
+                alignment.compute()
+            except Exception as error:
+                problem = error
+            self._scheduler.post(lambda: self._onAligned(alignment, problem))
+
+        self._scheduler.runInBackground(work)
+
+    def _onAligned(self, alignment: volumes.Alignment, problem: Exception | None) -> None:
+        self._aligning = False
+        if problem is None and alignment.wanted and self._getState() is not None:
+            self._choose(alignment.show())
+            self._tell(" ".join(alignment.warnings))
+        elif isinstance(problem, SofaError):
+            self._tell(str(problem))
+        elif problem is not None:
+            logging.error("SOFASegment: aligning failed", exc_info=problem)
+            self._tell(_("The volumes could not be aligned ({error}); the log has the details.").format(error=problem))
+        self.update()
+
+    def onRegisterToggled(self, register: bool) -> None:
+        """Say on the button what it will do."""
+        self._ui.alignButton.text = _("Register and align") if register else _("Align")
 
     def update(self) -> None:
         """Say whether the chosen volumes share a grid."""
@@ -122,12 +161,21 @@ class InputsSection:
             self.fits, sentence = False, _("Choose at least one volume, or load a case.")
         else:
             self.fits, sentence = volumes.gridReport(inputs, state.referenceModality())
+        if self._aligning:
+            self.fits, sentence = False, _("Aligning the volumes; registering takes up to a minute…")
         self._ui.gridStatusLabel.text = sentence
-        self._ui.alignButton.visible = bool(inputs) and not self.fits and len(inputs) > 1
+        for widget in (self._ui.alignButton, self._ui.registerCheckBox):
+            widget.visible = bool(inputs) and not self.fits and len(inputs) > 1
+        self._enable()
 
     def setEnabled(self, enabled: bool) -> None:
         """Lock the selectors while a case is being segmented."""
+        self._enabled = enabled
+        self._enable()
+
+    def _enable(self) -> None:
+        enabled = self._enabled and not self._aligning
         for name in ("t1Selector", "t1cSelector", "t2Selector", "flairSelector"):
             getattr(self._ui, name).enabled = enabled
-        for name in ("loadCaseButton", "matchByNameButton", "alignButton"):
+        for name in ("loadCaseButton", "matchByNameButton", "alignButton", "registerCheckBox"):
             getattr(self._ui, name).enabled = enabled

@@ -29,6 +29,7 @@ class SegmentSection:
         self._ui, self._prepare, self._changed = ui, prepare, changed
         self._controller: SegmentController | None = None
         self._resumable = False
+        self._fresh = False
         ui.segmentButton.connect("clicked(bool)", self.onSegment)
         ui.startOverButton.connect("clicked(bool)", self.onStartOver)
         self.tell("")
@@ -93,7 +94,7 @@ class SegmentSection:
         if self._controller.phase is Phase.RUNNING:
             self._controller.cancel()
         elif self._resumable:
-            self._start(self._controller.resume)
+            self._start(self._controller.resume, fresh=False)
         elif self._mayStartOver():
             self._start(self._controller.segment)
 
@@ -112,13 +113,18 @@ class SegmentSection:
             _("Segmenting again replaces the boxes and everything painted by hand."), _("Segment again")
         )
 
-    def _start(self, verb: Callable[[], None]) -> None:
+    def _start(self, verb: Callable[[], None], *, fresh: bool = True) -> None:
         self.tell("")
+        self._fresh = fresh
         if self._prepare():
             verb()
 
     def _onPhase(self, phase: Phase) -> None:
         self._showProgress(phase is Phase.RUNNING)
+        if phase is Phase.READY and self._fresh:
+            # Otherwise the boxes may lie on slices that nobody looks at. A scene that is gone on with stays as it was.
+            self._controller.showTumour()
+            self._fresh = False
         self._changed()
 
     def _showProgress(self, running: bool) -> None:
@@ -134,10 +140,22 @@ class SegmentSection:
 def stageText(progress: Progress) -> str:
     """Return the stage and, where it is known, the time left."""
     if progress.remaining_s is None:
-        return progress.stage
+        return translatedStage(progress.stage)
     seconds = round(progress.remaining_s)
     if seconds < 60:
         left = _("about {seconds} s left").format(seconds=max(1, seconds))
     else:
         left = _("about {minutes} min left").format(minutes=round(seconds / 60))
-    return f"{progress.stage} · {left}"
+    return f"{translatedStage(progress.stage)} · {left}"
+
+
+def translatedStage(stage: str) -> str:
+    """Return a stage that the engine names, in the user's language; the engine itself speaks English."""
+    known = {
+        "Opening the case": _("Opening the case"),
+        "Preparing the images": _("Preparing the images"),
+        "Encoding slices": _("Encoding slices"),
+        "Finding the tumour": _("Finding the tumour"),
+        "Refining with its boxes": _("Refining with its boxes"),
+    }
+    return known.get(stage, stage)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from SOFASegmentLib.controller import Phase
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.scene_state import SEGMENTATION
 from SOFASegmentLib.segments import Segments
+from SOFASegmentQt.dependencies import isInstalled
 from SOFASegmentQt.engine import EngineLink
 from SOFASegmentQt.settings import Device, EngineSettings
 
@@ -25,9 +27,16 @@ _SHAPE = (24, 48, 40)
 _TIMEOUT_S = 180.0
 
 
-def hasPyTorch() -> bool:
-    """Whether an engine can be started on this computer; looks without importing."""
-    return importlib.util.find_spec("torch") is not None
+def missingPackages() -> list[str]:
+    """Return the Python packages without which no engine starts; a test installs nothing."""
+    resources = Path(__file__).parents[1] / "Resources"
+    lines = [
+        line
+        for name in ("SOFASegment-requirements.txt", "SOFASegment-engine-requirements.txt")
+        for line in (resources / name).read_text(encoding="utf-8").splitlines()
+    ]
+    names = [re.match(r"[\w.-]+", line) for line in lines]
+    return [name for name in ["torch", *(found[0] for found in names if found)] if not isInstalled(name)]
 
 
 def segmentAndDragABox(test: TestCase, logic: Any) -> None:

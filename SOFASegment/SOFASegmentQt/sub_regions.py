@@ -78,7 +78,11 @@ class SubRegionsSection:
                 self._widget(subRegion, "VolumeLabel").text = "–"
         self._ui.undoButton.enabled = ready and controller.canUndo
         self._ui.redoButton.enabled = ready and controller.canRedo
-        self._ui.editButton.enabled = controller is not None and controller.state.get(SEGMENTATION) is not None
+        segmentation = None if controller is None else controller.state.get(SEGMENTATION)
+        self._ui.editButton.enabled = segmentation is not None
+        self._ui.show3DButton.enabled = segmentation is not None
+        if self._ui.show3DButton.segmentationNode() is not segmentation:
+            self._ui.show3DButton.setSegmentationNode(segmentation)
 
     def onUndo(self) -> None:
         """Take back the last change."""
@@ -134,7 +138,7 @@ class SubRegionsSection:
         self.update()
 
     def _addBox(self, subRegion: SubRegion) -> None:
-        """Put the new box where the user looks: at the crosshair, if there is one, else at the tumour."""
+        """Put the new box where the user looks: at the crosshair, if there is one, else where the slices cross."""
         crosshair = slicer.util.getNodesByClass("vtkMRMLCrosshairNode", self._controller.state.scene)
         shown = [node for node in crosshair if node.GetCrosshairMode() != slicer.vtkMRMLCrosshairNode.NoCrosshair]
         self._controller.addBox(subRegion, list(shown[0].GetCrosshairRAS()) if shown else None)

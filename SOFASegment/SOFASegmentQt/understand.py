@@ -8,7 +8,7 @@ import slicer
 
 import qt
 from sofa_engine.types import MODALITIES, SUB_REGIONS
-from SOFASegmentLib.appearance import COLOURS
+from SOFASegmentLib.appearance import COLOURS, titleOf
 from SOFASegmentLib.controller import Phase
 from SOFASegmentLib.scene_state import ATTENTION_CHART, VOLUMES_TABLE
 
@@ -115,7 +115,8 @@ class UnderstandSection:
         found = () if insights is None else insights.uncertainSlices
         table.setRowCount(len(found))
         for row, entry in enumerate(found):
-            texts = (str(entry.slice_index), entry.sub_region.title, f"{entry.confidence:.0%}")
+            position = self._controller.slicePosition(entry.slice_index)
+            texts = (position, titleOf(entry.sub_region), f"{entry.confidence:.0%}")
             for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
                 if column != 1:
@@ -127,7 +128,7 @@ class UnderstandSection:
         table.setRowCount(len(SUB_REGIONS) if insights is not None else 0)
         if insights is None:
             return
-        table.setVerticalHeaderLabels([subRegion.title for subRegion in SUB_REGIONS])
+        table.setVerticalHeaderLabels([titleOf(subRegion) for subRegion in SUB_REGIONS])
         for row, subRegion in enumerate(SUB_REGIONS):
             red, green, blue = (round(255 * part) for part in COLOURS[subRegion])
             for column, modality in enumerate(MODALITIES):

@@ -97,6 +97,20 @@ def test_a_box_moved_by_a_script_is_refined_once_it_is_still(bench: Bench):
     assert bench.controller.canUndo
 
 
+def test_a_box_that_slicers_own_undo_puts_back_is_refined_too(bench: Bench):
+    bench.scene.SetUndoOn()
+    bench.segment()
+    roi, labels, boxes = bench.roi(SubRegion.ET), bench.labels(), bench.boxes(SubRegion.ET)
+    roi.SetUndoEnabled(True)
+    bench.scene.SaveStateForUndo(roi)
+    bench.drag(SubRegion.ET, 6)
+    assert not np.array_equal(bench.labels(), labels)
+    bench.scene.Undo()
+    bench.run()
+    assert bench.boxes(SubRegion.ET) == bench.session.boxes()[SubRegion.ET] == boxes
+    assert bench.failures == []
+
+
 def test_a_box_under_a_moved_transform_is_read_where_it_is(bench: Bench):
     bench.segment()
     (before,) = bench.boxes(SubRegion.ET)
@@ -222,6 +236,22 @@ def test_the_user_adds_a_box_where_there_is_none_and_deletes_it_again(bench: Ben
     bench.run()
     assert len(bench.state.boxNodes(SubRegion.NCR)) == 1
     assert bench.mask(SubRegion.NCR).any()
+
+
+def test_a_new_box_is_put_where_the_visible_slices_cross(bench: Bench):
+    bench.segment()
+    middle = np.array([18.0, 30.0, 12.0])
+    for name, turn in (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal")):
+        view = bench.scene.AddNewNodeByClass("vtkMRMLSliceNode", name)
+        view.SetLayoutName(name)
+        getattr(view, f"SetOrientationTo{turn}")()
+        view.SetMappedInLayout(1)
+        view.JumpSlice(*bench.session.geometry.index_to_ras(middle))
+    bench.controller.addBox(SubRegion.ET)
+    bench.run()
+    box = bench.boxes(SubRegion.ET)[-1]
+    assert all(low < where < high for low, where, high in zip(box.lower, middle, box.upper, strict=True))
+    assert len(bench.boxes(SubRegion.ET)) == 2
 
 
 def test_reset_goes_back_to_the_box_of_the_first_pass(bench: Bench):

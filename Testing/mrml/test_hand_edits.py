@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import slicer
+from vtk.util.numpy_support import vtk_to_numpy
 
 from mrml_tools import Bench
 from sofa_engine.types import Box, SubRegion
+from SOFASegmentLib.segments import Segments
 
 #: Inside the brain, outside all tumour and boxes.
 _FAR = Box((20, 60, 20), (23, 64, 24))
@@ -139,3 +142,34 @@ def test_a_segment_of_the_users_own_in_the_same_segmentation_stays(bench: Bench)
     bench.controller.segment()
     bench.run()
     assert np.array_equal(slicer.util.arrayFromSegmentInternalBinaryLabelmap(bench.segmentation, own), before)
+
+
+def test_where_nobody_painted_a_drag_reads_no_voxels(bench: Bench, monkeypatch):
+    bench.segment()
+    bench.drag(SubRegion.ET, 3)
+    read: list[SubRegion] = []
+    whole = Segments.read
+
+    def counting(self: Segments, subRegion: SubRegion) -> np.ndarray:
+        read.append(subRegion)
+        return whole(self, subRegion)
+
+    monkeypatch.setattr(Segments, "read", counting)
+    bench.drag(SubRegion.ET, 3)
+    assert read == []
+    bench.paint(SubRegion.NCR, _FAR)
+    bench.drag(SubRegion.ET, -3)
+    assert read != []
+    assert whole(bench.segments(), SubRegion.NCR)[_FAR.slices].all()
+
+
+def test_voxels_that_a_script_sets_and_tells_of_by_an_event_alone_are_taken_over(bench: Bench):
+    bench.segment()
+    bench.drag(SubRegion.ET, 3)
+    segmentation = bench.segmentation.GetSegmentation()
+    image = segmentation.GetSegment(bench.segments().segmentId(SubRegion.ED)).GetRepresentation("Binary labelmap")
+    voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+    voxels[2, 3, 4] = 1
+    segmentation.InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
+    bench.run()
+    assert bench.session.labels()[2, 3, 4] == SubRegion.ED.label

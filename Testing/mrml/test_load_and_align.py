@@ -175,3 +175,20 @@ def test_the_sample_case_is_registered_with_names_that_find_their_places(scene):
     assert all(len(c.removeprefix("SHA256:")) == 64 for c in checksums)
     nodes = [scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in names]
     assert list(volumes.guessModalities(nodes).values()) == nodes
+
+
+def test_what_looks_like_a_case_is_told_by_names_alone(tmp_path: Path):
+    def touched(*names: str) -> list[Path]:
+        for name in names:
+            (tmp_path / name).touch()
+        return [tmp_path / name for name in names]
+
+    assert not case_files.looksLikeCase([tmp_path])
+    one = touched("BraTS2021_00000_t1ce.nii.gz", "BraTS2021_00000_seg.nii.gz", "readme_t2.txt")
+    assert not case_files.looksLikeCase([tmp_path])
+    both = [*one, *touched("BraTS2021_00000_FLAIR.nrrd")]
+    assert case_files.looksLikeCase([tmp_path])
+    assert case_files.looksLikeCase(both)
+    assert not case_files.looksLikeCase(one)
+    assert not case_files.looksLikeCase([tmp_path, tmp_path])
+    assert not case_files.looksLikeCase([])

@@ -104,6 +104,8 @@ def test_the_handles_of_a_locked_box_do_not_move_it(realBench: Bench, axialView:
     bench.segment()
     bench.controller.setLocked(SubRegion.ET, True)
     roi = bench.roi(SubRegion.ET)
+    for other in (SubRegion.NCR, SubRegion.ED):
+        bench.roi(other).SetDisplayVisibility(False)
     _turnTo(axialView, bench, roi)
     before, size = bench.labels(), list(roi.GetSize())
     axialView.dragFace(roi, axis=0, sign=1, millimetres=12)

@@ -92,6 +92,21 @@ def test_a_drag_changes_voxels_inside_the_box_alone_on_any_grid(benchOn, name: s
     assert np.array_equal(bench.labels(), before)
 
 
+@pytest.mark.parametrize("name", ["RAS", "upside down", "coronal", "sagittal", "tilted by 15 degrees"])
+def test_the_position_of_a_slice_is_what_the_slice_view_says_that_shows_it(benchOn, name: str):
+    bench: Bench = benchOn(_GRIDS[name])
+    bench.segment()
+    views = {}
+    for axis, turn in (("R", "Sagittal"), ("A", "Coronal"), ("S", "Axial")):
+        views[axis] = bench.scene.AddNewNodeByClass("vtkMRMLSliceNode", turn)
+        views[axis].SetLayoutName(turn)
+        getattr(views[axis], f"SetOrientationTo{turn}")()
+    for index in (box.lower[0] for box in bench.boxes(SubRegion.ED)):
+        bench.controller.jumpToSlice(index)
+        axis, position = bench.controller.slicePosition(index).split(": ")
+        assert float(position.removesuffix(" mm")) == pytest.approx(views[axis].GetSliceOffset(), abs=0.051)
+
+
 @pytest.mark.parametrize("name", ["RAS", "mirrored (left-handed)", "tilted by 15 degrees", "thick slices"])
 def test_a_box_is_tight_to_the_volumes_own_axes(scene, name: str):
     geometry = _GRIDS[name]

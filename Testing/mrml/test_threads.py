@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from fakes import ThresholdPredictor, fake_case
-from mrml_tools import Bench, addVolumes
+from mrml_tools import PATIENCE_S, Bench, ThreadedScheduler, addVolumes
 from sofa_engine.types import SubRegion
-from SOFASegmentLib import BackgroundThread, Phase
-
-_PATIENCE_S = 120
-
-
-class ThreadedScheduler:
-    """A worker thread, and a main thread that runs what arrives while the test waits for something."""
-
-    def __init__(self) -> None:
-        self.worker = BackgroundThread()
-        self.arrived: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self.main = threading.get_ident()
-
-    def post(self, function: Callable[[], object]) -> None:
-        self.arrived.put(function)
-
-    def callLater(self, milliseconds: int, function: Callable[[], object]) -> threading.Timer:
-        timer = threading.Timer(milliseconds / 1000, lambda: self.post(function))
-        timer.daemon = True
-        timer.start()
-        return timer
-
-    def runInBackground(self, work: Callable[[], object]) -> None:
-        self.worker.run(work)
-
-    def waitFor(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, "what the test waits for never came"
-            try:
-                self.arrived.get(timeout=0.02)()
-            except queue.Empty:
-                continue
+from SOFASegmentLib import Phase
 
 
 class GatedPredictor(ThresholdPredictor):
@@ -61,7 +27,7 @@ class GatedPredictor(ThresholdPredictor):
     def prompt(self, *args, **kwargs):
         self.threads.add(threading.get_ident())
         self.waiting.set()
-        assert self.gate.wait(_PATIENCE_S)
+        assert self.gate.wait(PATIENCE_S)
         return super().prompt(*args, **kwargs)
 
 

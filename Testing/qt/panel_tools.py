@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from fakes import ThresholdPredictor, fake_case
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Where the module is loaded from: the tree, or what an installation of the extension holds.
+MODULES = Path(os.environ.get("SOFA_MODULES", ROOT / "SOFASegment"))
 SUB_REGIONS = ("ncr", "ed", "et")
 
 
@@ -33,7 +37,7 @@ class Panel:
 
     def __init__(self, standIn: Any) -> None:
         self.slicer = standIn
-        self.module = standIn.load(ROOT / "SOFASegment" / "SOFASegment.py")
+        self.module = standIn.load(MODULES / "SOFASegment.py")
         self.host = self.module.widgetRepresentation()
         self.host.enter()
         self.useSessions(self.quick)
@@ -100,12 +104,18 @@ class Panel:
         for shortcut in found:
             shortcut.activated.emit()
 
-    def drop(self, *paths: Path) -> bool:
-        """Drop files onto the panel; True where the panel took them."""
+    @staticmethod
+    def mime(*paths: Path) -> QtCore.QMimeData:
+        """What is dropped: files, or a text where there are none."""
         mime = QtCore.QMimeData()
         mime.setText("not a file")
         if paths:
             mime.setUrls([QtCore.QUrl.fromLocalFile(str(path)) for path in paths])
+        return mime
+
+    def drop(self, *paths: Path) -> bool:
+        """Drop files onto the panel; True where the panel took them."""
+        mime = self.mime(*paths)
         target = self.ui.inputsCollapsibleButton._native.parentWidget()
         button, modifier = QtCore.Qt.LeftButton, QtCore.Qt.NoModifier
         enter = QtGui.QDragEnterEvent(QtCore.QPoint(5, 5), QtCore.Qt.CopyAction, mime, button, modifier)
@@ -135,3 +145,12 @@ def boxes(panel: Panel, name: str) -> list[Any]:
     from sofa_engine.types import SubRegion
 
     return panel.controller.state.boxNodes(SubRegion(name))
+
+
+def writeCase(folder: Path) -> Path:
+    """Write the synthetic patient's four sequences as NIfTI files."""
+    folder.mkdir()
+    case = fake_case()[0]
+    for modality, image in case.images.items():
+        nibabel.save(nibabel.Nifti1Image(image.T, case.geometry.matrix), folder / f"patient_{modality.value}.nii.gz")
+    return folder

@@ -52,7 +52,7 @@ def test_torch_is_pinned_where_it_is_installed(dependencies, monkeypatch, tmp_pa
 
 
 def test_without_the_pytorch_extension_the_user_is_told_where_to_get_it(dependencies, monkeypatch, tmp_path):
-    monkeypatch.setattr(dependencies, "_installed", lambda _name: False)
+    monkeypatch.setattr(dependencies, "isInstalled", lambda _name: False)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     with pytest.raises(dependencies.DependencyError, match="install it in the Extensions Manager"):
         dependencies.ensureDependencies(write(tmp_path / "r.txt", "httpx"), withTorch=True)
@@ -66,7 +66,7 @@ def test_pytorch_that_the_user_declined_is_not_asked_of_pip(dependencies, slicer
 
     logic = types.SimpleNamespace(installTorch=decline)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=lambda: logic))
-    monkeypatch.setattr(dependencies, "_installed", lambda _name: False)
+    monkeypatch.setattr(dependencies, "isInstalled", lambda _name: False)
     with pytest.raises(dependencies.DependencyError, match="without PyTorch"):
         dependencies.ensureDependencies(write(tmp_path / "r.txt", "httpx"), withTorch=True)
     assert asked == [True]

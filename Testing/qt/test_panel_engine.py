@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import slicer
+from panel_tools import writeCase
 from PySide6 import QtCore
 
 
@@ -49,3 +51,14 @@ def test_the_computers_settings_are_remembered_but_neither_token_nor_consent(pan
     assert panel.ui.deviceComboBox.currentIndex == 1
     assert panel.ui.engineTokenLineEdit.text == ""
     assert not panel.ui.uploadConsentCheckBox.checked
+
+
+def test_consent_that_was_given_for_one_patient_does_not_count_for_the_next(panel, tmp_path):
+    panel.ui.engineUrlLineEdit.text = "https://gpu.example:8484"
+    panel.ui.uploadConsentCheckBox.checked = True
+    slicer.mrmlScene.Clear(0)
+    assert not panel.ui.uploadConsentCheckBox.checked
+    panel.ui.uploadConsentCheckBox.checked = True
+    assert panel.drop(writeCase(tmp_path / "other"))
+    panel.wait(lambda: panel.ui.t1Selector.currentNode() is not None)
+    assert not panel.widget.advanced.settings.consent

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import slicer
 from panel_tools import SUB_REGIONS
 from standin import native
 
@@ -74,4 +75,24 @@ def test_cancelling_the_file_dialog_writes_nothing(segmented, monkeypatch):
 def test_dicom_seg_says_what_is_missing_for_volumes_that_are_not_dicom(segmented):
     segmented.ui.exportDicomButton.click()
     assert "was not loaded from DICOM" in segmented.said
+    assert "QuantitativeReporting" in segmented.said
     assert native.qSlicerDICOMExportDialog.opened == []
+
+
+def test_dicom_seg_opens_slicers_own_dialog_on_the_segmentation(panel):
+    nodes = panel.addCase()
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    study = hierarchy.CreateStudyItem(hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "P"), "MR head")
+    for node in nodes.values():
+        hierarchy.CreateItem(study, node)
+        node.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    panel.choose(nodes)
+    panel.segment()
+    # What QuantitativeReporting's module does when Slicer starts.
+    slicer.modules.dicomPlugins = {"DICOMSegmentationPlugin": object}
+    native.qSlicerDICOMExportDialog.opened.clear()
+    panel.ui.exportDicomButton.click()
+    assert panel.said == ""
+    opened = [hierarchy.GetItemDataNode(item).GetClassName() for item in native.qSlicerDICOMExportDialog.opened]
+    assert opened == ["vtkMRMLSegmentationNode"]
+    native.qSlicerDICOMExportDialog.opened.clear()

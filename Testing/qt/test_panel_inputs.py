@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
-import nibabel
 import numpy as np
 import slicer
-
-from fakes import fake_case
+from panel_tools import writeCase
 
 
 def test_without_volumes_there_is_nothing_to_press_but_loading(panel):
@@ -66,20 +64,61 @@ def test_volumes_on_different_grids_offer_align_and_align_makes_them_fit(panel):
     assert "another grid" in panel.ui.gridStatusLabel.text
     assert not panel.ui.alignButton._native.isHidden()
     panel.ui.alignButton.click()
+    assert panel.ui.gridStatusLabel.text.startswith("Aligning")
+    assert not panel.ui.flairSelector.enabled
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not nodes["flair"])
     aligned = panel.ui.flairSelector.currentNode()
-    assert aligned is not nodes["flair"]
+    assert panel.ui.flairSelector.enabled
     assert aligned.GetImageData().GetDimensions() == nodes["t1c"].GetImageData().GetDimensions()
     assert np.array_equal(slicer.util.arrayFromVolume(nodes["flair"]), before)
     assert panel.ui.alignButton._native.isHidden()
     assert panel.ui.segmentButton.enabled
 
 
-def writeCase(folder: Path) -> Path:
-    folder.mkdir()
-    case = fake_case()[0]
-    for modality, image in case.images.items():
-        nibabel.save(nibabel.Nifti1Image(image.T, case.geometry.matrix), folder / f"patient_{modality.value}.nii.gz")
-    return folder
+def test_a_patient_who_moved_between_sequences_is_registered(panel, monkeypatch):
+    nodes = panel.addCase("t1c", "flair")
+    nodes["flair"].SetSpacing(1.5, 1.0, 1.0)
+    panel.choose(nodes)
+    alignments = []
+    whole = sys.modules["SOFASegmentLib.volumes"].Alignment
+
+    class Noted(whole):
+        def compute(self):
+            alignments.append(self._register)
+            self._register = False
+            super().compute()
+            self.warnings = ("FLAIR covers half of T1c.",)
+
+    monkeypatch.setattr(sys.modules["SOFASegmentLib.volumes"], "Alignment", Noted)
+    assert not panel.ui.registerCheckBox._native.isHidden()
+    panel.ui.registerCheckBox.click()
+    assert panel.ui.alignButton.text == "Register and align"
+    panel.ui.alignButton.click()
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not nodes["flair"])
+    assert alignments == [True]
+    assert panel.said == "FLAIR covers half of T1c."
+
+
+def test_closing_the_scene_while_volumes_are_aligned_leaves_an_empty_panel(panel):
+    nodes = panel.addCase("t1c", "flair")
+    nodes["flair"].SetSpacing(1.5, 1.0, 1.0)
+    panel.choose(nodes)
+    panel.ui.alignButton.click()
+    slicer.mrmlScene.Clear(0)
+    panel.wait(lambda: panel.ui.loadCaseButton.enabled)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    assert panel.said == ""
+
+
+def test_volumes_that_cannot_be_aligned_are_answered_with_a_sentence(panel):
+    nodes = panel.addCase("t1c", "flair")
+    nodes["flair"].SetOrigin(5000.0, 0.0, 0.0)
+    panel.choose(nodes)
+    panel.ui.alignButton.click()
+    panel.wait(lambda: panel.said)
+    assert panel.said.endswith(".")
+    assert panel.ui.flairSelector.currentNode() is nodes["flair"]
+    assert panel.ui.alignButton.enabled
 
 
 def test_a_folder_that_is_loaded_fills_the_selectors(panel, tmp_path, monkeypatch):
@@ -108,3 +147,30 @@ def test_a_dropped_folder_without_images_is_answered_with_a_sentence(panel, tmp_
 
 def test_dropping_text_leaves_the_panel_alone(panel):
     assert not panel.drop()
+
+
+def test_a_case_dropped_onto_slicers_main_window_opens_the_module_and_is_loaded(panel, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(slicer.util, "selectModule", shown.append)
+    folder = writeCase(tmp_path / "patient")
+    assert panel.slicer.dropOnMainWindow(panel.mime(folder)) == [
+        "Load T1, T1c, T2 and FLAIR into SOFA Brain Tumor Segmentation"
+    ]
+    assert panel.ui.flairSelector.currentNode() is None, "loading makes the drag's source wait"
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not None)
+    assert shown == ["SOFASegment"]
+    assert panel.ui.segmentButton.enabled
+
+
+def test_the_files_of_a_case_dropped_onto_the_main_window_are_loaded_too(panel, tmp_path, monkeypatch):
+    monkeypatch.setattr(slicer.util, "selectModule", lambda _name: None)
+    folder = writeCase(tmp_path / "patient")
+    assert panel.slicer.dropOnMainWindow(panel.mime(*sorted(folder.iterdir())))
+    panel.wait(lambda: panel.ui.flairSelector.currentNode() is not None)
+
+
+def test_what_is_no_case_is_left_to_slicers_other_readers(panel, tmp_path):
+    folder = writeCase(tmp_path / "patient")
+    (tmp_path / "notes.txt").write_text("t1 t2", encoding="utf-8")
+    for paths in ((), (tmp_path,), (tmp_path / "notes.txt",), (folder / "patient_t1.nii.gz",), (folder, tmp_path)):
+        assert panel.slicer.dropOnMainWindow(panel.mime(*paths)) == []

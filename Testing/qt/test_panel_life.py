@@ -23,6 +23,18 @@ def test_keys_work_while_the_module_is_shown_and_not_otherwise(segmented):
     segmented.wait(lambda: segmented.controller.canUndo)
 
 
+def test_keys_turn_the_views_to_the_next_uncertain_slice_and_back(segmented):
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+    view.SetLayoutName("Red")
+    view.SetOrientationToAxial()
+    listed = [segmented.ui.uncertainTable.item(row, 0).text() for row in range(segmented.ui.uncertainTable.rowCount)]
+    shown = []
+    for key in ("]", "]", "["):
+        segmented.press(key)
+        shown.append(f"S: {view.GetSliceOffset():.1f} mm")
+    assert shown == [listed[0], listed[1], listed[0]]
+
+
 def test_entering_and_leaving_many_times_leaves_one_set_of_keys(panel):
     for _ in range(3):
         panel.host.exit()
@@ -159,6 +171,7 @@ def test_every_button_of_the_panel_does_something(panel):
         if (
             widget.inherits("QAbstractButton")
             and not widget.inherits("ctkCollapsibleButton")
+            and not widget.inherits("qMRMLSegmentationShow3DButton")
             and not name.startswith("qt_")
         ):
             connected = getattr(widget._native, "_standin_connections", [])

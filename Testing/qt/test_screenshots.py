@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+import slicer
 from panel_tools import Panel, drag
 from PySide6 import QtGui, QtWidgets
 
+#: How long a real case may take on a busy machine.
+PATIENCE_S = 900
 #: Width of Slicer's module panel on a laptop's screen.
 WIDTH = 420
 
@@ -114,3 +118,23 @@ def test_server(panel, take):
     panel.ui.engineTokenLineEdit.text = "0123456789abcdef"
     panel.ui.segmentButton.click()
     take("consent", "advanced")
+
+
+@pytest.mark.slow
+def test_a_real_case(panel, take, brats_case):
+    """A real glioma with the checkpoint that ships, in a real engine process; this is the catalogue's picture."""
+    pytest.importorskip("fastapi", reason="the engine process needs fastapi")
+    from mrml_tools import realVolumes
+
+    engine = panel.widget.logic.engine
+    del engine.openSession
+    engine._options = {"python": sys.executable, "timeout_s": PATIENCE_S}
+    panel.controller._openSession = engine.openSession
+    nodes, _truth = realVolumes(slicer.mrmlScene, Path(os.environ.get("SOFA_CASE", brats_case)))
+    panel.choose({modality.value: node for modality, node in nodes.items()})
+    panel.ui.segmentButton.click()
+    panel.wait(lambda: panel.controller.insights is not None or panel.said, PATIENCE_S)
+    assert panel.controller.insights is not None, panel.said
+    take("panel", "understand")
+    assert cut_off(panel) == []
+    engine.close()

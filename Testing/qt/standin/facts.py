@@ -33,7 +33,7 @@ def names_of(class_name: str) -> frozenset[str] | None:
     if class_name not in SLICER_QT:
         return None
     entry = SLICER_QT[class_name]
-    own = {*entry["properties"], *entry["slots"], *entry["invokable"], *entry["decorators"]}
+    own = {*entry["properties"], *entry["slots"], *entry["invokable"], *entry["decorators"], *entry.get("enums", [])}
     own |= {signal.partition("(")[0] for signal in entry["signals"]}
     # A property's setter is reachable through PythonQt only where it is a slot, so nothing is derived from properties.
     for base in entry["bases"]:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal, Slot
 
+from standin.dialogs import qSlicerDICOMExportDialog, qSlicerFileDialog, qSlicerScriptedFileDialog
+
 
 class qMRMLWidget(QtWidgets.QWidget):
     mrmlSceneChanged = Signal(object)
@@ -308,17 +310,45 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
         self._python.exit()
 
 
-class qSlicerDICOMExportDialog(QtCore.QObject):
-    """Remembers which subject hierarchy item it was opened on, instead of opening."""
+class ctkMenuButton(QtWidgets.QPushButton):
+    pass
 
-    opened: ClassVar[list[int]] = []
 
-    def setMRMLScene(self, scene: Any) -> None:
-        self._scene = scene
+class qMRMLSegmentationShow3DButton(ctkMenuButton):
+    """Makes and removes the closed surfaces of a segmentation node, as its onToggled does."""
 
-    def execDialog(self, item: int) -> bool:
-        self.opened.append(item)
-        return False
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._node = None
+        self.setCheckable(True)
+        self.setEnabled(False)
+        self.toggled.connect(self._toggled)
+
+    def segmentationNode(self) -> Any:
+        return self._node
+
+    def setSegmentationNode(self, node: Any) -> None:
+        self._node = node
+        self.blockSignals(True)
+        self.setChecked(node is not None and node.GetSegmentation().ContainsRepresentation("Closed surface"))
+        self.blockSignals(False)
+
+    def _toggled(self, on: bool) -> None:
+        if self._node is not None:
+            segmentation = self._node.GetSegmentation()
+            (segmentation.CreateRepresentation if on else segmentation.RemoveRepresentation)("Closed surface")
+
+
+class qMRMLSegmentEditorWidget(qMRMLWidget):
+    """Remembers what it was set to edit."""
+
+    edited: ClassVar[list[Any]] = []
+
+    def setSegmentationNode(self, node: Any) -> None:
+        self.edited.append(node)
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        self.edited.append(node)
 
 
 class ctkMessageBox(QtWidgets.QMessageBox):
@@ -334,5 +364,9 @@ SLICER_WIDGETS = (
     qMRMLTableView,
     qSlicerScriptedLoadableModuleWidget,
     qSlicerDICOMExportDialog,
+    qMRMLSegmentationShow3DButton,
+    qMRMLSegmentEditorWidget,
+    qSlicerFileDialog,
+    qSlicerScriptedFileDialog,
 )
-CTK_WIDGETS = (ctkCollapsibleButton, ctkPathLineEdit, ctkMessageBox)
+CTK_WIDGETS = (ctkCollapsibleButton, ctkPathLineEdit, ctkMenuButton, ctkMessageBox)

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 import slicer
 import slicer.util
-from PySide6 import QtCore, QtUiTools, QtWidgets
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 from standin import native, parameter_node, pythonqt, scripted_module
 
@@ -162,6 +162,7 @@ class SlicerStandIn:
     def __init__(self, application: QtWidgets.QApplication, *, mainWindow: bool = True) -> None:
         self._before_modules, self._before_names = dict(sys.modules), dict(vars(slicer))
         self.installed: list[list[str]] = []
+        self.read_dialogs: list[native.qSlicerScriptedFileDialog] = []
         self.declines_install = False
         self._install_qt()
         self._install_python()
@@ -204,7 +205,26 @@ class SlicerStandIn:
         module = Module(path)
         setattr(slicer.modules, name.lower(), module)
         setattr(slicer.modules, f"{name}Instance", getattr(sys.modules[name], name)(module))
+        make_dialog = getattr(sys.modules[name], f"{name}FileDialog", None)
+        if make_dialog is not None:
+            dialog = native.qSlicerScriptedFileDialog()
+            dialog._standin_wrapper = pythonqt.wrap(dialog)
+            dialog.usePython(make_dialog(dialog._standin_wrapper))
+            self.read_dialogs.append(dialog)
         return module
+
+    def dropOnMainWindow(self, mime: QtCore.QMimeData) -> list[str]:
+        """Drop onto the main window as qSlicerIOManager::dropEvent does; returns the readers that are offered.
+
+        Where Slicer would ask which reader to use, the first is taken.
+        """
+        offered = [dialog for dialog in self.read_dialogs if dialog.isAccepted(mime)]
+        if offered:
+            button, modifier = QtCore.Qt.LeftButton, QtCore.Qt.NoModifier
+            event = QtGui.QDropEvent(QtCore.QPointF(5, 5), QtCore.Qt.CopyAction, mime, button, modifier)
+            event.ignore()
+            offered[0].take(event)
+        return [dialog.description for dialog in offered]
 
     def _install_qt(self) -> None:
         qt, ctk = types.ModuleType("qt"), types.ModuleType("ctk")
