@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sofa_engine.errors import InputError
 from sofa_engine.naming import modality_of
 from sofa_engine.types import Modality
 from SOFASegmentLib.i18n import tr as _
 
+if TYPE_CHECKING:
+    from sofa_engine.dicom import DicomSeries
+
 #: What a dropped file must end in to be looked at; `discover` knows more, but pulls in packages to be installed first.
 _SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+#: More volumes than this in one folder are not one patient's sequences.
+_MOST_VOLUMES = 16
 
 
 def loadCase(scene: Any, folder: Path) -> tuple[dict[Modality, Any], tuple[str, ...]]:
@@ -26,23 +31,28 @@ def loadCase(scene: Any, folder: Path) -> tuple[dict[Modality, Any], tuple[str, 
         A new volume node per sequence, and what was matched and left out, in words for a person.
 
     Raises:
-        InputError: the folder holds no sequence, two candidates for one, or a file that cannot be read. No node stays.
+        InputError: the folder holds no volume, or a file that cannot be read. No node stays.
+        UnmatchedError: no name says a sequence, or two candidates claim one; `loadVolumes` loads them all.
     """
     # What finds and checks files pulls in nibabel, which is only needed here.
     from sofa_engine.discovery import discover
 
     found = discover(Path(folder))
-    nodes: dict[Modality, Any] = {}
-    try:
-        for modality, source in found.sources.items():
-            files = [source] if isinstance(source, Path) else list(source.files)
-            name = _stem(source) if isinstance(source, Path) else source.description or source.folder.name
-            nodes[modality] = _load(scene, files, name)
-    except InputError:
-        for node in nodes.values():
-            scene.RemoveNode(node)
-        raise
-    return nodes, found.notes
+    return dict(zip(found.sources, _loadAll(scene, found.sources.values()), strict=True)), found.notes
+
+
+def loadVolumes(scene: Any, folder: Path) -> list[Any]:
+    """Load every volume of a folder, so that the user can say which sequence each is.
+
+    Raises:
+        InputError: more volumes than one patient's, or a file that cannot be read. No node stays.
+    """
+    from sofa_engine.discovery import volumes_in
+
+    found = volumes_in(Path(folder))
+    if len(found) > _MOST_VOLUMES:
+        raise InputError(f"There are {len(found)} volumes; choose a folder with the sequences of one patient alone.")
+    return _loadAll(scene, found)
 
 
 def folderOfDrop(paths: Sequence[Path]) -> Path:
@@ -66,6 +76,20 @@ def looksLikeCase(paths: Sequence[Path]) -> bool:
     files = folders[0].iterdir() if folders else paths
     names = (path.name.lower() for path in files)
     return len({modality_of(name) for name in names if name.endswith(_SUFFIXES)} - {None}) > 1
+
+
+def _loadAll(scene: Any, sources: Iterable[Path | DicomSeries]) -> list[Any]:
+    nodes: list[Any] = []
+    try:
+        for source in sources:
+            files = [source] if isinstance(source, Path) else list(source.files)
+            name = _stem(source) if isinstance(source, Path) else source.description or source.folder.name
+            nodes.append(_load(scene, files, name))
+    except InputError:
+        for node in nodes:
+            scene.RemoveNode(node)
+        raise
+    return nodes
 
 
 def _load(scene: Any, files: list[Path], name: str) -> Any:

@@ -50,9 +50,22 @@ def demo(
         console.print("Growing a tumour in the ICBM 152 atlas; its truth is known.")
         truth = _write_synthetic(folder)
 
+    _segment(folder, truth, out, checkpoint, device)
+    if view:
+        from sofa_cli.view import view as open_view
+
+        # Any free port: whoever has only just begun need not know what another program listens on.
+        open_view(folder, weights=weights, device=device, port=0)
+    else:
+        console.print(f"To drag its boxes in a browser: make demo VIEW=1, or sofa view {folder}", highlight=False)
+
+
+def _segment(folder: Path, truth: np.ndarray | None, out: Path, checkpoint: Path, device: str) -> None:
+    """Segment, write and say the results; the model's memory is free afterwards."""
     from sofa_engine.loading import load_predictor
     from sofa_engine.runtime import tune_allocator
 
+    console = results()
     tune_allocator()
     predictor = load_predictor(checkpoint, device)
     info = predictor.info
@@ -69,12 +82,6 @@ def demo(
         outcome.session.close()
     for name in ("labels.nii.gz", "report.html", "picture.png"):
         console.print(f"written: {out / name}", highlight=False)
-    if view:
-        from sofa_cli.view import view as open_view
-
-        open_view(folder)
-    else:
-        console.print(f"To drag its boxes in a browser: make demo VIEW=1, or sofa view {folder}", highlight=False)
 
 
 def _write_synthetic(folder: Path) -> np.ndarray:

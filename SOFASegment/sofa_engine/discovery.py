@@ -23,6 +23,10 @@ _CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 _Candidate = TypeVar("_Candidate", Path, DicomSeries)
 
 
+class UnmatchedError(InputError):
+    """The names do not say which volume is which sequence; a person may."""
+
+
 @dataclass(frozen=True)
 class Discovery:
     """What was found in a folder.
@@ -45,11 +49,10 @@ def discover(folder: Path) -> Discovery:
     Label files are never taken.
 
     Raises:
-        InputError: the folder does not exist or holds no sequence, or two candidates claim one sequence.
+        InputError: the folder does not exist or holds no volume.
+        UnmatchedError: no volume's name says a sequence, or two candidates claim one; see `volumes_in`.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; check its name.")
+    folder = _existing(folder)
     for pattern in ("*", "*/*"):
         files = sorted(path for path in folder.glob(pattern) if path.is_file() and is_volume_file(path))
         matched = _assign(files, _modality_of_file, lambda path: str(path.relative_to(folder)))
@@ -60,6 +63,30 @@ def discover(folder: Path) -> Discovery:
     if matched_series:
         return _report(folder, matched_series, series)
     raise _nothing_found(folder, series)
+
+
+def volumes_in(folder: Path) -> tuple[Path | DicomSeries, ...]:
+    """Return every volume of a folder that could be a sequence, whatever its name says.
+
+    Volume files in the folder itself, else those one folder down, else DICOM series anywhere below; no label files.
+
+    Raises:
+        InputError: the folder does not exist.
+    """
+    folder = _existing(folder)
+    for pattern in ("*", "*/*"):
+        files = sorted(path for path in folder.glob(pattern) if path.is_file() and is_volume_file(path))
+        images = tuple(path for path in files if not is_label_name(_stem(path)))
+        if images:
+            return images
+    return tuple(found for below in _folders(folder) for found in series_in(below))
+
+
+def _existing(folder: Path) -> Path:
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; check its name.")
+    return folder
 
 
 def _assign(
@@ -76,7 +103,7 @@ def _assign(
     for modality, rivals in claims.items():
         if len(rivals) > 1:
             names = " and ".join(title(rival) for rival in rivals)
-            raise InputError(
+            raise UnmatchedError(
                 f"{len(rivals)} volumes could be {modality.title}: {names}; remove one or name it yourself."
             )
     return {m: claims[m][0] for m in MODALITIES if m in claims}
@@ -158,7 +185,7 @@ def _nothing_found(folder: Path, series: list[DicomSeries]) -> InputError:
         if is_nifti(path) and _holds_several_volumes(path):
             return InputError(f"{path} is a 4D file; split it into one file for each of T1, T1c, T2 and FLAIR.")
     names = ", ".join([path.name for path in files] + [_series_title(found, folder) for found in series])
-    return InputError(
+    return UnmatchedError(
         f"None of the volumes in {folder} says in its name which sequence it is (found {names}); "
         "name them t1, t1c, t2 and flair or give each file yourself."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sofa_engine.discovery import discover
+from sofa_engine.discovery import UnmatchedError, discover, volumes_in
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.reading import is_volume_file
 
@@ -75,11 +75,13 @@ class AllowedFolder:
         """
         folder = self.resolve(path)
         try:
-            found = discover(folder)
+            sources = tuple(discover(folder).sources.values())
+        except UnmatchedError:
+            sources = volumes_in(folder)  # the visitor will be asked which is which
         except SofaError as error:
             # The sentence names the folder as the operator knows it; a visitor is to know it below the allowed one.
             raise InputError(str(error).replace(str(self._root), self._root.name)) from error
-        for source in found.sources.values():
+        for source in sources:
             for file in [source] if isinstance(source, Path) else source.files:
                 if not self._inside(file):
                     raise InputError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
+from weakref import WeakSet
 
 from sofa_engine.api import Session
 from sofa_engine.case import Case
+from sofa_engine.errors import SofaError
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
 from sofa_service.client import EngineClient
 from sofa_service.connection import Connection
@@ -27,6 +30,7 @@ class EngineLink:
         self._client: EngineClient | None = None
         self._address: EngineAddress | None = None
         self._lock = threading.Lock()
+        self._sessions: WeakSet[Session] = WeakSet()
 
     def open_session(self, case: Case, progress: ProgressCallback, cancel: CancelToken) -> Session:
         """Wait for the engine and hand the case over; called in the background.
@@ -38,10 +42,15 @@ class EngineLink:
         progress(Progress("Starting the engine", 0.0))
         client = self._reach(cancel)
         progress(Progress("Handing the case over", 0.0))
-        return client.open(case, cancel=cancel)
+        session = client.open(case, cancel=cancel)
+        self._sessions.add(session)
+        return session
 
     def close(self) -> None:
-        """Hang up."""
+        """Let the engine free what it keeps for this visitor, and hang up."""
+        for session in self._sessions:
+            with contextlib.suppress(SofaError):
+                session.close()
         if self._client is not None:
             self._client.close()
 

@@ -14,6 +14,7 @@ from sofa_web.logic.boxes import BoxesLogic
 from sofa_web.logic.case import CaseLogic
 from sofa_web.logic.display import DisplayLogic
 from sofa_web.logic.judge import JudgeLogic
+from sofa_web.logic.place_box import PlaceBoxLogic
 from sofa_web.logic.segment import SegmentLogic
 from sofa_web.page_state import defaults
 from sofa_web.scheduler import AsyncioScheduler
@@ -47,14 +48,16 @@ class Page:
         )
         app = SlicerApp()
         views = Views(server, app)
-        workspace = Workspace(app.scene, AsyncioScheduler(server.state), EngineLink(config.engine_file).open_session)
+        self._engine = EngineLink(config.engine_file)
+        workspace = Workspace(app.scene, AsyncioScheduler(server.state), self._engine.open_session)
         allowed = AllowedFolder(config.folder) if config.folder is not None else None
         self.case = CaseLogic(server, workspace, allowed)
         self.segment = SegmentLogic(server, workspace)
-        self.boxes = BoxesLogic(server, workspace)
+        self.boxes = BoxesLogic(server, workspace, views)
+        self.place_box = PlaceBoxLogic(server, workspace, self.boxes)
         self.display = DisplayLogic(server, workspace, views)
         self.judge = JudgeLogic(server, workspace)
-        self.uploads = Uploads(config.scratch, self.case.open_folder)
+        self.uploads = Uploads(config.scratch, self.case.open_uploaded)
         self.downloads = Downloads(config.scratch, lambda: workspace.controller)
         server.controller.trigger("sofa_key")(self._on_key)
         build_page(self, server)
@@ -65,6 +68,10 @@ class Page:
         if self._config.case is not None:
             with self._server.state:
                 await self.case.open_first(self._config.case)
+
+    def close(self) -> None:
+        """Let the engine forget this visitor; the scene goes with the process."""
+        self._engine.close()
 
     async def _on_key(self, name: str) -> None:
         """Do what a key of the page means."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import slicer
 import vtk
 from trame_slicer.core import SlicerApp
@@ -57,6 +58,8 @@ class Views:
             view.render_window().SetMultiSamples(0)
         self._fits = [_Fit(view) for view in app.view_manager.get_slice_views()]
         self.show_crosshair(True)
+        for view in app.view_manager.get_slice_views():
+            view.get_view_node().AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_slice_moved)
 
     def show_layout(self, name: str) -> None:
         """Draw the views that one of `LAYOUTS` shows, and no others; where they lie is the page's affair."""
@@ -91,19 +94,29 @@ class Views:
             view.schedule_render()
 
     def show_crosshair(self, visible: bool) -> None:
-        """Show the crosshair that follows the mouse while Shift is held, the other views with it."""
+        """Show the crosshair: where the slices meet, and where the mouse is while Shift is held."""
         node = self._app.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         node.SetCrosshairBehavior(slicer.vtkMRMLCrosshairNode.OffsetJumpSlice)
         node.SetCrosshairMode(
             slicer.vtkMRMLCrosshairNode.ShowBasic if visible else slicer.vtkMRMLCrosshairNode.NoCrosshair
         )
 
-    def centre_crosshair(self, node: Any) -> None:
-        """Put the crosshair into the middle of a volume."""
-        bounds = [0.0] * 6
-        node.GetRASBounds(bounds)
-        middle = [(bounds[axis] + bounds[axis + 1]) / 2 for axis in (0, 2, 4)]
-        self._app.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCrosshairRAS(middle)
+    def meeting_point(self) -> tuple[float, float, float]:
+        """Return where the three slices that are shown meet, in RAS mm."""
+        planes = np.array(
+            [
+                slicer.util.arrayFromVTKMatrix(view.get_view_node().GetSliceToRAS())
+                for view in self._app.view_manager.get_slice_views()
+            ]
+        )
+        normals, points = planes[:, :3, 2], planes[:, :3, 3]
+        return tuple(map(float, np.linalg.solve(normals, (normals * points).sum(axis=1))))
+
+    def _on_slice_moved(self, *_: object) -> None:
+        """Keep the crosshair where the slices meet, however they were turned: wheel, slider, key or a jump."""
+        node = self._app.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        if not np.allclose(node.GetCrosshairRAS(), point := self.meeting_point(), atol=1e-3):
+            node.SetCrosshairRAS(point)
 
     def redraw(self) -> None:
         """Draw all views, for a browser that has just come."""

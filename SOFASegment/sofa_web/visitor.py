@@ -7,6 +7,7 @@ import hmac
 import logging
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sofa_web.page import Page
 
 _PARENT_S = 2.0
+#: Less than what the gateway waits before it kills.
+_FAREWELL_S = 2.0
 
 
 def main() -> None:
@@ -31,13 +34,13 @@ def main() -> None:
     # Pictures are JPEGs already.
     os.environ["WSLINK_WS_COMPRESS"] = "0"
     os.environ["WSLINK_READY_MSG"] = ""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
     server = get_server(client_type="vue3")
 
     from sofa_web.page import Page  # noqa: PLC0415  (trame's widgets look for the server that was made first)
 
     page = Page(server, config)
+    signal.signal(signal.SIGTERM, lambda *_: _leave(page))
     server.controller.on_server_bind.add(lambda web_server: _bind(web_server.app, config, page))
     server.controller.on_server_ready.add(lambda **_: _ready(server, config, page))
     server.start(port=0, host="127.0.0.1", timeout=0, open_browser=False, show_connection_info=False)
@@ -65,10 +68,18 @@ def _ready(server: Server, config: VisitorConfig, page: Page) -> None:
     create_task(page.start())
 
 
+def _leave(page: Page) -> None:
+    """End this process, and what the engine keeps for it where the engine answers soon enough."""
+    farewell = threading.Thread(target=page.close, daemon=True)
+    farewell.start()
+    farewell.join(_FAREWELL_S)
+    # The views' destructors are of no use to a process that ends, and may take long.
+    os._exit(0)
+
+
 async def _end_with_parent(config: VisitorConfig) -> None:
     while config.parent.alive():
         await asyncio.sleep(_PARENT_S)
-    # The views' destructors are of no use to a process that ends, and may take long.
     os._exit(0)
 
 

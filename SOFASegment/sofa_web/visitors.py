@@ -18,7 +18,7 @@ from sofa_engine.errors import SofaError
 from sofa_service.config import ParentProcess
 from sofa_web.config import VISITOR_VARIABLE, ViewConfig, VisitorConfig
 
-_START_S = 120.0
+_START_S = 300.0
 _POLL_S = 0.05
 _TERMINATE_S = 3.0
 _WATCH_S = 1.0

@@ -6,12 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sofa_engine.discovery import UnmatchedError
 from sofa_engine.errors import SofaError
+from sofa_engine.naming import tokens_of
 from SOFASegmentLib import SceneState, SegmentController, Signal, case_files, volumes
-from SOFASegmentLib.scene_state import nodesByClass
+from SOFASegmentLib.scene_state import CONFIDENCE, nodesByClass
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from sofa_engine.api import Session
+    from sofa_engine.types import Modality
     from SOFASegmentLib.scheduler import Scheduler
 
 #: What a case leaves in the scene; the rest (views, cameras, colours) belongs to the visitor.
@@ -29,7 +34,12 @@ _CASE_NODES = (
 class Workspace:
     """The scene, its state and the controller of the case that is open.
 
-    Signals: `opened(notes)` when another case is in the scene and `controller` is its controller.
+    Signals: `opened(notes)` when another case is in the scene and `controller` is its controller; `chosen()` when
+    other volumes of it were chosen as its sequences.
+
+    Attributes:
+        title: what to call the case.
+        matched: whether the volumes' names said which sequence each is; otherwise the user has to.
     """
 
     def __init__(self, scene: Any, scheduler: Scheduler, openSession: Callable[..., Session]) -> None:  # noqa: N803
@@ -42,19 +52,30 @@ class Workspace:
         """
         self.scene = scene
         self.state = SceneState.fromScene(scene)
-        self.opened = Signal()
+        self.opened, self.chosen = Signal(), Signal()
+        self.title = ""
+        self.matched = True
         self._scheduler = scheduler
         self._open_session = openSession
         self.controller = SegmentController(self.state, scheduler, openSession)
 
-    def open_case(self, folder: Path) -> None:
+    def open_case(self, folder: Path, title: str | None = None) -> None:
         """Put a case into the scene in place of the one that is there.
+
+        Args:
+            folder: its files.
+            title: what to call it where its files' names do not say more than a sequence; the folder's name if None.
 
         Raises:
             InputError: the folder holds no case that can be read; what was open stays.
         """
         before = [node for name in _CASE_NODES for node in nodesByClass(self.scene, name)]
-        loaded, notes = case_files.loadCase(self.scene, folder)
+        matched = True
+        try:
+            loaded, notes = case_files.loadCase(self.scene, folder)
+        except UnmatchedError:
+            matched, notes = False, ()
+            loaded = _unmistakable(case_files.loadVolumes(self.scene, folder))
         self.controller.close()
         for node in before:
             if self.scene.IsNodePresent(node) and node.GetSingletonTag() is None:
@@ -62,7 +83,19 @@ class Workspace:
         self.state = SceneState.fromScene(self.scene)
         self.state.locked = ()
         self.state.setInputs(loaded)
+        self.matched = matched
+        named = (self.state.reference() or self.volumes()[0]).GetName()
+        self.title = named if len(tokens_of(named)) > 1 else title or folder.name
         self._renew(notes)
+
+    def volumes(self) -> list[Any]:
+        """Return the case's volume nodes, whether they are one of its sequences or not."""
+        return [node for node in volumes.scalarVolumes(self.scene) if node is not self.state.get(CONFIDENCE)]
+
+    def choose(self, nodes: Mapping[Modality, Any]) -> None:
+        """Say which volume is which sequence; a result that is shown stays until Segment is pressed again."""
+        self.state.setInputs(nodes)
+        self.chosen.emit()
 
     def align(self) -> None:
         """Resample the volumes that do not lie on the reference's grid.
@@ -84,3 +117,10 @@ class Workspace:
     def _renew(self, notes: tuple[str, ...]) -> None:
         self.controller = SegmentController(self.state, self._scheduler, self._open_session)
         self.opened.emit(notes)
+
+
+def _unmistakable(nodes: Iterable[Any]) -> dict[Modality, Any]:
+    """Return the volumes whose names alone claim a sequence."""
+    nodes = list(nodes)
+    first, last = volumes.guessModalities(reversed(nodes)), volumes.guessModalities(nodes)
+    return {modality: node for modality, node in last.items() if first[modality] is node}

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("trame_slicer", reason="trame-slicer is not installed (pip install 'sofa-brain-tumor[app]')")
+if os.environ.get("CI") != "true":
+    pytest.importorskip("trame_slicer", reason="trame-slicer is not installed (pip install 'sofa-brain-tumor[app]')")
 
 from sofa_web.config import ViewConfig
-from web_tools import CHROMIUM, Server, Visit, chromium_path, write_case
+from web_tools import CHROMIUM, Server, chromium_path, write_case
+from web_visit import Visit
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +48,9 @@ def start_server(case_folder: Path) -> Iterator[Callable[..., Server]]:
     """Start a server of one's own; all of them end with the file."""
     running: list[Server] = []
 
-    def start(factory: str = "open_quick", **options: Any) -> Server:
-        config = {"port": 0, "case": case_folder, "factory": f"web_sessions:{factory}", **options}
+    def start(factory: str | None = "open_quick", **options: Any) -> Server:
+        named = factory if factory is None or ":" in factory else f"web_sessions:{factory}"
+        config = {"port": 0, "case": case_folder, "factory": named, **options}
         running.append(Server(ViewConfig.model_validate(config)))
         return running[-1]
 

@@ -20,7 +20,8 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 from sofa_engine.itk_images import to_itk  # noqa: E402
 from sofa_engine.synthetic import synthetic_case  # noqa: E402
 from sofa_web.config import ViewConfig  # noqa: E402
-from web_tools import CHROMIUM, Server, Visit, chromium_path  # noqa: E402
+from web_tools import CHROMIUM, Server, chromium_path  # noqa: E402
+from web_visit import Visit  # noqa: E402
 
 YELLOW = (255, 217, 26)
 

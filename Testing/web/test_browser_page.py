@@ -1,13 +1,18 @@
-"""The page by keyboard, in a narrow window, after its session ended, and on a real glioma."""
+"""The page by keyboard, in a narrow window, after its session ended, and on a real glioma with a real network."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
-from web_tools import Visit
+from sofa_engine.opening import open_case
+from sofa_engine.tiny import open_tiny_session
+from sofa_engine.types import LabelScheme
+from web_visit import Visit, nifti
 
 YELLOW = (255, 217, 26)
 pytestmark = pytest.mark.slow
@@ -25,8 +30,7 @@ def test_the_page_works_by_keyboard_in_a_narrow_window_in_dark_and_light(visit, 
     slider.focus()
     before = float(slider.get_attribute("aria-valuenow"))
     guest.page.keyboard.press("ArrowRight")
-    guest.page.wait_for_timeout(500)
-    assert float(slider.get_attribute("aria-valuenow")) == before + 1
+    assert guest.await_other_position("Axial", before) == before + 1
 
     assert guest.page.locator(".v-theme--dark").count()
     guest.button("Dark or light").press("Enter")
@@ -72,3 +76,21 @@ def test_on_a_real_glioma_a_larger_box_reveals_what_the_expert_drew(visit, start
     guest.drag_right_face(YELLOW, 60)
     assert guest.await_volume_other_than("et", before) > before
     assert np.any(guest.quiet_picture() != seen)
+
+
+def test_on_a_real_glioma_a_small_network_answers_and_the_export_is_what_its_session_found(
+    visit, start_server, brats_case: Path
+):
+    guest: Visit = visit(start_server("sofa_engine.tiny:open_tiny_session", case=brats_case))
+    guest.segment()
+    assert guest.page.get_by_text("This model is not trained: its answers mean nothing.").is_visible()
+    session = open_tiny_session(open_case(brats_case))
+    session.first_pass()
+    _name, content = guest.download("NIfTI")
+    exported = nifti(content)
+    assert np.array_equal(np.asarray(exported.dataobj).T, session.labels(LabelScheme.BRATS2020))
+    assert np.array_equal(exported.affine, nibabel.load(next(brats_case.glob("*t1ce.nii.gz"))).affine)
+    report = json.loads(guest.download("Report")[1])
+    assert report["model"]["name"] == session.model.name
+    for region, ml in session.volumes_ml().items():
+        assert report["volumes_ml"][region] == pytest.approx(ml)

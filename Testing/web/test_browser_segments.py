@@ -15,7 +15,8 @@ from fakes import ThresholdPredictor
 from sofa_engine.opening import open_case
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import LabelScheme, SubRegion
-from web_tools import Server, Visit, nifti, write_case
+from web_tools import Server, write_case
+from web_visit import Visit, nifti
 
 #: Enhancing tumour's box, as `SOFASegmentLib.appearance` colours it.
 YELLOW = (255, 217, 26)

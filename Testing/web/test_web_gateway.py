@@ -13,13 +13,16 @@ import httpx
 import psutil
 import pytest
 
+import web_tools
 from sofa_engine.errors import InputError
+from sofa_engine.model.checkpoint import save_checkpoint
+from sofa_engine.tiny import tiny_model
 from sofa_web.allowed_folder import AllowedFolder
 from sofa_web.config import ViewConfig
 from web_tools import Server, until, write_case
 
 #: Starting a visitor's views takes a few seconds of both cores.
-PATIENCE = 90
+PATIENCE = 90 * web_tools.PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,32 @@ def test_the_command_prints_the_address_and_ends_cleanly(case_folder):
     assert "?token=" in said
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
+
+
+def test_the_demo_ends_in_the_browser_on_any_free_port(case_folder, tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    save_checkpoint(tiny_model(), tmp_path / "tiny.safetensors", name="tiny")
+    opened = tmp_path / "opened.txt"
+    (tmp_path / "browser.sh").write_text(f'#!/bin/sh\necho "$1" > {opened}\n', encoding="utf-8")
+    (tmp_path / "browser.sh").chmod(0o755)
+    options = ["--case", str(case_folder), "--weights", str(tmp_path / "tiny.safetensors"), "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from sofa_cli.main import run; run()", "demo", *options, "--view"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(root / "SOFASegment"),
+            "BROWSER": f"{tmp_path / 'browser.sh'} %s",
+        },
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    said = next(line for line in process.stdout if line.startswith("SOFA is at "))
+    until(opened.is_file)
+    address = opened.read_text(encoding="utf-8").strip()
+    assert address in said
+    assert httpx.get(address, follow_redirects=True, timeout=PATIENCE).status_code == 200
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 0
 
 
 class TestAllowedFolder:

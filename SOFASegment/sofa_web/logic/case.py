@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sofa_engine.errors import SofaError
+from sofa_engine.types import MODALITIES, Modality
 from sofa_web.allowed_folder import AllowedFolder
 from SOFASegmentLib import volumes
 from SOFASegmentLib.controller import Phase
@@ -27,6 +28,7 @@ class CaseLogic:
         self._allowed = allowed
         self._state.browse_allowed = allowed is not None
         workspace.opened.connect(self._on_opened)
+        workspace.chosen.connect(self._update)
 
     def browse(self, path: str = "") -> None:
         """List a folder of the server in the dialog."""
@@ -70,8 +72,16 @@ class CaseLogic:
         except SofaError as error:
             self._state.failure = str(error)
 
-    async def open_folder(self, folder: Path) -> None:
+    async def open_uploaded(self, folder: Path) -> None:
+        """Open what was uploaded; see `open_folder`."""
+        await self.open_folder(folder, "Upload")
+
+    async def open_folder(self, folder: Path, title: str | None = None) -> None:
         """Open a case in place of the one that is open.
+
+        Args:
+            folder: its files.
+            title: see `Workspace.open_case`.
 
         Raises:
             SofaError: it cannot be read, or something is running; what was open stays.
@@ -83,7 +93,7 @@ class CaseLogic:
         # Reading belongs to the main thread, as everything of a scene does: let the page show first that it began.
         await asyncio.sleep(0.05)
         try:
-            self._workspace.open_case(folder)
+            self._workspace.open_case(folder, title)
         finally:
             with self._state:
                 self._state.opening = False
@@ -95,12 +105,34 @@ class CaseLogic:
         except SofaError as error:
             self._state.failure = str(error)
 
+    def choose(self, key: str, node_id: str | None) -> None:
+        """Say which volume is a sequence, or with None that it is missing."""
+        node = self._workspace.scene.GetNodeByID(node_id) if node_id else None
+        nodes: dict[Modality, object] = {**self._workspace.state.inputs(), Modality(key): node}
+        self._workspace.choose({modality: chosen for modality, chosen in nodes.items() if chosen is not None})
+
     def _on_opened(self, notes: tuple[str, ...]) -> None:
-        state, scene = self._state, self._workspace.state
-        reference = scene.reference()
+        state = self._state
         with state:
-            state.case_name = reference.GetName()
             state.case_notes = list(notes)
-            state.grid_fits, state.grid_sentence = volumes.gridReport(scene.inputs(), scene.referenceModality())
+            state.sequences_open = not self._workspace.matched
             state.failure = ""
             state.notices = []
+            self._update()
+
+    def _update(self) -> None:
+        """Show what is chosen and whether it fits."""
+        scene, nodes = self._workspace.state, self._workspace.volumes()
+        chosen = scene.inputs()
+        state = self._state
+        state.case_name = self._workspace.title
+        state.sequences = [
+            {"key": m.value, "title": m.title, "node": chosen[m].GetID() if m in chosen else None} for m in MODALITIES
+        ]
+        state.candidates = [{"title": node.GetName(), "value": node.GetID()} for node in nodes]
+        if chosen:
+            state.grid_fits, state.grid_sentence = volumes.gridReport(chosen, scene.referenceModality())
+        else:
+            state.grid_fits = False
+            state.grid_sentence = "The names do not say which sequence each volume is; choose at least one here."
+        state.can_align = len(chosen) > 1 and not state.grid_fits

@@ -27,6 +27,7 @@ class DisplayLogic:
         self._views = views
         self._segmentation: Any = None
         workspace.opened.connect(self._on_opened)
+        workspace.chosen.connect(self._name_volumes)
         change = server.state.change
         change("background")(self._on_background)
         change("foreground", "foreground_opacity")(self._on_foreground)
@@ -41,17 +42,25 @@ class DisplayLogic:
         self._views.fit()
 
     def _on_opened(self, _notes: tuple[str, ...]) -> None:
-        scene, state = self._workspace.state, self._state
+        state = self._state
         self._segmentation = None
+        shown = self._workspace.state.reference() or self._workspace.volumes()[0]
         with state:
-            state.volumes = [{"title": m.title, "value": node.GetID()} for m, node in scene.inputs().items()]
-            state.background = scene.reference().GetID()
+            self._name_volumes()
+            state.background = shown.GetID()
             state.foreground = None
-        self._views.show_background(scene.reference())
+        self._views.show_background(shown)
         self._views.show_foreground(None)
-        self._views.centre_crosshair(scene.reference())
         self._views.fit()
         self._workspace.controller.phaseChanged.connect(self._on_phase)
+
+    def _name_volumes(self) -> None:
+        """Offer the case's volumes, the sequences first and by what they are."""
+        chosen = self._workspace.state.inputs()
+        items = [(modality.title, node) for modality, node in chosen.items()]
+        taken = list(chosen.values())
+        items += [(node.GetName(), node) for node in self._workspace.volumes() if node not in taken]
+        self._state.volumes = [{"title": title, "value": node.GetID()} for title, node in items]
 
     def _on_phase(self, phase: Phase) -> None:
         if phase is not Phase.READY:

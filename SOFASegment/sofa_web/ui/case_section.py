@@ -39,20 +39,50 @@ def case_section(page: Page) -> None:
             classes="text-caption text-medium-emphasis mt-2",
             title=("case_notes.join('\\n')",),
         )
-        v.VBtn(
-            "Align",
-            v_if=("case_name && !grid_fits",),
-            size="small",
-            color="primary",
-            prepend_icon="mdi-axis-arrow",
-            click=page.case.align,
-        )
+        with html.Div(v_if=("case_name",), classes="d-flex ga-2 mt-1"):
+            v.VBtn(
+                "Align",
+                v_if=("can_align",),
+                size="small",
+                color="primary",
+                prepend_icon="mdi-axis-arrow",
+                click=page.case.align,
+            )
+            v.VBtn(
+                "Sequences",
+                size="small",
+                variant="text",
+                append_icon=("sequences_open ? 'mdi-chevron-up' : 'mdi-chevron-down'",),
+                classes="px-1",
+                click="sequences_open = !sequences_open",
+                raw_attrs=[':aria-expanded="sequences_open"'],
+            )
+        _sequences(page)
         with html.Ul(v_if=("case_notes.some((n) => n.endsWith('not found'))",), classes="text-caption sofa-notes"):
             html.Li(
                 "{{ note }}",
                 v_for="note in case_notes.filter((n) => n.endsWith('not found'))",
                 key="note",
             )
+
+
+def _sequences(page: Page) -> None:
+    """Build the selectors that say which volume is which sequence."""
+    with html.Div(v_if=("sequences_open && case_name",), classes="mt-2"):
+        v.VSelect(
+            v_for="s in sequences",
+            key="s.key",
+            model_value=("s.node",),
+            items=("candidates",),
+            label=("s.title",),
+            clearable=True,
+            density="compact",
+            hide_details=True,
+            variant="outlined",
+            classes="mb-2",
+            disabled=("phase === 'running'",),
+            update_modelValue=(page.case.choose, "[s.key, $event]"),
+        )
 
 
 def browse_dialog(page: Page) -> None:

@@ -72,7 +72,7 @@ def _attention() -> None:
                     v_for="w in a.weights",
                     key="w.title",
                     title=("`${w.title} ${w.percent} %`",),
-                    style=("{ width: w.percent + '%', background: sequence_colours[w.title] }",),
+                    style=("{ flexGrow: w.percent, background: sequence_colours[w.title] }",),
                 )
         with html.Div(classes="d-flex ga-3 text-caption"):
             with html.Span(v_for="w in attention[0].weights", key="w.title"):

@@ -19,7 +19,7 @@ def segment_section(page: Page) -> None:
             block=True,
             size="large",
             color=("phase === 'running' ? 'warning' : 'primary'",),
-            variant=("phase === 'ready' ? 'tonal' : 'flat'",),
+            variant=("phase === 'ready' ? 'outlined' : 'flat'",),
             prepend_icon=("phase === 'running' ? 'mdi-close' : 'mdi-creation-outline'",),
             disabled=("phase !== 'running' && (!grid_fits || opening)",),
             click=page.segment.segment_or_cancel,
