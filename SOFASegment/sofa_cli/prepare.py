@@ -26,18 +26,18 @@ def prepare(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = max(1, (os.cpu_count() or 2) // 2),
     check_only: Annotated[bool, typer.Option("--check-only", help="Say what is wrong and stop.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out the cases with errors.")] = False,
-    folds: Annotated[int, typer.Option(min=2, help="Also write OUT/folds.json with so many folds.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="How many folds a new OUT/folds.json gets.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
 ) -> None:
     """Find the cases of DATASET, check them, normalise and crop them (section 3.2), and split them into folds.
 
-    Interrupted, it goes on where it was; cases that are prepared already are kept.
+    Interrupted, it goes on where it was; cases that are prepared already are kept unless their files are newer. Folds
+    that are there are kept too, and new cases are added to them: delete OUT/folds.json to split anew.
     """
     from rich.console import Console
 
     from sofa_engine.errors import InputError
     from sofa_training.cases import find_cases
-    from sofa_training.folds import make_folds, write_folds
 
     console = Console()
     cases = find_cases(dataset)
@@ -57,12 +57,33 @@ def prepare(
     failed = [outcome for outcome in outcomes if outcome.path is None]
     prepared = {outcome.case for outcome in outcomes if outcome.path is not None}
     subjects = [(case.name, case.subject) for case in usable if case.name in prepared]
-    if len({subject for _, subject in subjects}) >= folds:
-        write_folds(make_folds(subjects, folds, seed), out / "folds.json")
-        console.print(f"Wrote {folds} folds to {out / 'folds.json'}.")
     console.print(f"Prepared {len(prepared)} cases in {out}.")
+    sentence = _split(subjects, out / "folds.json", folds, seed)
+    if sentence:
+        console.print(sentence)
     if failed:
         raise InputError(f"{len(failed)} cases failed, the first one: {failed[0].case}: {'; '.join(failed[0].notes)}")
+
+
+def _split(subjects: Sequence[tuple[str, str]], path: Path, count: int, seed: int) -> str:
+    """Write or extend the folds and say what was done."""
+    from sofa_training.folds import extend_folds, make_folds, read_folds, write_folds
+
+    if path.is_file():
+        before = read_folds(path)
+        after = extend_folds(before, subjects, seed)
+        if after == before:
+            return f"Kept the {len(before)} folds of {path}."
+        write_folds(after, path)
+        known = {case for fold in before for case in fold.validation}
+        new = sum(case not in known for case, _ in subjects)
+        gone = len(known - {case for case, _ in subjects})
+        return f"Kept the {len(before)} folds of {path}; new cases in them: {new}, gone: {gone}."
+    people = len({subject for _, subject in subjects})
+    if people < count:
+        return f"There are no folds: {count} need at least {count} patients, and there are {people}. See --folds."
+    write_folds(make_folds(subjects, count, seed), path)
+    return f"Wrote {count} folds to {path}."
 
 
 def _check(cases: Sequence[TrainingCase], console: object) -> Sequence[Problem]:

@@ -23,7 +23,7 @@ def train(
 ) -> None:
     """Train on the cases of `sofa prepare`.
 
-    Several GPUs or machines: torchrun --nproc-per-node N --no-python sofa train ...; the batch is shared among them.
+    Several GPUs: torchrun --standalone --nproc-per-node N --no-python sofa train ...; the batch is shared among them.
     Ctrl-C stops after the current iteration with a checkpoint; --resume continues as if nothing had happened.
     """
     from sofa_engine.errors import InputError
@@ -47,6 +47,8 @@ def train(
     tune_allocator()
     with _Display(chosen.run.epochs) as display:
         outcome = run(chosen, out, resume=resume, listener=display.told)
+    if not display.leads:
+        return
     best = f", best validation score {outcome.best:.3f}" if outcome.best is not None else ""
     typer.echo(f"Run {outcome.reason} after {outcome.epochs} epochs{best}: {outcome.checkpoint}")
 
@@ -81,6 +83,8 @@ class _Display:
         )
         self._task = self._bar.add_task("", total=None, epoch=f"0/{epochs}", loss="-", speed="-", left="?")
         self._per_epoch = 1
+        #: Of torchrun's processes only the leading one is told anything, and only that one speaks.
+        self.leads = False
 
     def __enter__(self) -> _Display:
         return self
@@ -90,6 +94,7 @@ class _Display:
 
     def told(self, event: str, values: dict[str, Any]) -> None:
         """Show one event of the run."""
+        self.leads = True
         if event == "start":
             self._per_epoch = values["iterations_per_epoch"]
             self._bar.update(self._task, total=self._epochs * self._per_epoch)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from sofa_engine.errors import SofaError
-from sofa_training.cases import TrainingCase, find_cases
+from sofa_training.cases import find_cases
 from sofa_training.checks import Severity, check_cases
 
 
@@ -29,17 +29,11 @@ def main(dataset: Path) -> int:
         _say(
             case=case.name,
             subject=case.subject,
-            modified=_modified(case),
+            modified=case.modified,
             errors=[p.sentence for p in mine if p.severity is Severity.ERROR],
             warnings=[p.sentence for p in mine if p.severity is Severity.WARNING],
         )
     return 0
-
-
-def _modified(case: TrainingCase) -> float:
-    """Return when the newest of a case's files was written, in seconds since the epoch."""
-    files = [file.path for file in case.images.values()] + ([case.truth] if case.truth is not None else [])
-    return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
 
 
 def _say(**content: object) -> None:

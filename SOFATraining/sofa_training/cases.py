@@ -5,7 +5,6 @@ Finding only looks at names; `sofa_training.checks` opens the files.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,22 +63,29 @@ class TrainingCase:
     layout: str
     problems: tuple[str, ...] = field(default=())
 
+    @property
+    def modified(self) -> float:
+        """Return when the newest of the files was written, in seconds since the epoch; 0 where there is none."""
+        files = [file.path for file in self.images.values()] + ([self.truth] if self.truth is not None else [])
+        return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+
 
 def find_cases(dataset: Path) -> tuple[TrainingCase, ...]:
     """Find the cases of a dataset by its layout, sorted by name.
 
     Args:
-        dataset: a folder in the layout of BraTS 2018 to 2024, nnU-Net or the Decathlon, or a CSV with the columns
-            name, subject (optional), t1, t1c, t2, flair, truth, labels (optional: "2020" or "2023"), whose paths are
-            relative to it.
+        dataset: a folder in the layout of BraTS 2018 to 2024, nnU-Net or the Decathlon, or a CSV of files
+            (`sofa_training.case_table`).
 
     Raises:
         InputError: there is no such dataset, or no case in it.
     """
     if dataset.suffix.lower() == ".csv":
-        cases = _from_csv(dataset)
+        from sofa_training.case_table import find_listed_cases  # noqa: PLC0415 - it shares the types above
+
+        cases = find_listed_cases(dataset)
     elif (dataset / "dataset.json").is_file():
-        from sofa_training.decathlon import find_described_cases  # noqa: PLC0415 - the two modules share the types above
+        from sofa_training.decathlon import find_described_cases  # noqa: PLC0415 - it shares the types above
 
         cases = find_described_cases(dataset)
     elif dataset.is_dir():
@@ -104,7 +110,9 @@ def _from_brats(root: Path) -> list[TrainingCase]:
     groups: dict[tuple[Path, str], dict[str, Path]] = {}
     for path in sorted(root.rglob("*")):
         match = _VOLUME_FILE.match(path.name)
-        if match is None or not path.is_file():
+        # Hidden: what macOS leaves beside every file of an archive, and folders that are still being written.
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if match is None or hidden or not path.is_file():
             continue
         suffix = match["suffix"].lower()
         if path.name == _BRATS2020_MISNAMED_TRUTH:
@@ -133,36 +141,4 @@ def _from_brats(root: Path) -> list[TrainingCase]:
                 else (),
             )
         )
-    return cases
-
-
-def _from_csv(table: Path) -> list[TrainingCase]:
-    if not table.is_file():
-        raise InputError(f"There is no table at {table}.")
-    cases = []
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        required = {"name", "truth"}
-        known = required | {"subject", "labels"} | {m.value for m in MODALITIES}
-        columns = set(reader.fieldnames or ())
-        if not required <= columns or columns - known:
-            raise InputError(
-                f"{table} must have the columns name, truth, {', '.join(m.value for m in MODALITIES)} and may have "
-                f"subject and labels; it has {', '.join(sorted(columns)) or 'none'}."
-            )
-        for row in reader:
-            scheme = row.get("labels") or "2020"
-            if scheme not in ("2020", "2023"):
-                raise InputError(f'{table}: the labels of {row["name"]} must be "2020" or "2023", not "{scheme}".')
-            truth = row["truth"].strip() if row["truth"] else ""
-            cases.append(
-                TrainingCase(
-                    name=row["name"],
-                    subject=row.get("subject") or subject_of(row["name"]),
-                    images={m: VolumeFile(table.parent / row[m.value]) for m in MODALITIES if row.get(m.value)},
-                    truth=table.parent / truth if truth else None,
-                    labels=LABELS_BRATS2020 if scheme == "2020" else LABELS_BRATS2023,
-                    layout="CSV",
-                )
-            )
     return cases

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,8 +12,10 @@ import numpy as np
 
 from sofa_engine.errors import InputError
 from sofa_engine.types import MODALITIES
-from sofa_training.cases import TrainingCase
-from sofa_training.reading import grid_of, read_truth
+from sofa_training.cases import LABELS_BRATS2020, LABELS_BRATS2023, TrainingCase, VolumeFile
+from sofa_training.reading import Truth, grid_of, read_truth
+
+_HINT_2023 = ' If 3 means enhancing tumour, list the cases in a CSV whose column labels says "2023".'
 
 
 class Severity(StrEnum):
@@ -44,47 +46,89 @@ def check_cases(cases: Sequence[TrainingCase], *, progress: Callable[[str], None
     """
     problems: list[Problem] = []
     counts = Counter(case.name for case in cases)
-    seen: dict[str, str] = {}
+    twins: dict[str, str] = {}
+    owners = _owners(cases)
     for case in cases:
         errors = list(case.problems)
         if counts[case.name] > 1:
             errors.append(f"{counts[case.name]} cases have this name; names must be unique.")
-        truth_errors, digest = _check_truth(case)
+        errors += _check_files(case, owners)
+        truth, truth_errors = _check_truth(case)
         errors += truth_errors
-        if digest is not None and (twin := seen.setdefault(digest, case.name)) != case.name:
-            errors.append(f"It has the same truth as {twin}, voxel by voxel: the same case twice.")
+        if truth is not None and truth.labels.any():
+            twin = twins.setdefault(_digest(truth), case.name)
+            if twin != case.name:
+                errors.append(f"It has the same truth as {twin}, voxel by voxel: the same case twice.")
+        warnings = [*_check_grids(case), *_check_scheme(case, truth)]
         problems += [Problem(case.name, Severity.ERROR, sentence) for sentence in errors]
-        problems += [Problem(case.name, Severity.WARNING, sentence) for sentence in _check_grids(case)]
+        problems += [Problem(case.name, Severity.WARNING, sentence) for sentence in warnings]
         if progress is not None:
             progress(case.name)
     return tuple(problems)
 
 
-def _check_truth(case: TrainingCase) -> tuple[list[str], str | None]:
-    """Return what is wrong with a case's files and truth, and a digest of the truth's voxels."""
+def _owners(cases: Sequence[TrainingCase]) -> dict[VolumeFile, list[str]]:
+    """Return the names of the cases that each image file belongs to."""
+    owners: dict[VolumeFile, list[str]] = {}
+    for case in cases:
+        for file in set(case.images.values()):
+            owners.setdefault(file, []).append(case.name)
+    return owners
+
+
+def _check_files(case: TrainingCase, owners: Mapping[VolumeFile, Sequence[str]]) -> list[str]:
+    """Return what is wrong with the list of a case's images."""
     missing = [m.title for m in MODALITIES if m not in case.images]
     errors = [f"{', '.join(missing)} missing."] if missing else []
-    errors += [f"{f.path} does not exist." for f in case.images.values() if not f.path.is_file()]
+    by_file: dict[VolumeFile, list[str]] = {}
+    for modality, file in case.images.items():
+        by_file.setdefault(file, []).append(modality.title)
+    for file, titles in by_file.items():
+        if not file.path.is_file():
+            errors.append(f"{file.path} does not exist.")
+        if len(titles) > 1:
+            errors.append(f"{file.path.name} is given as {' and as '.join(titles)}.")
+        others = [name for name in owners[file] if name != case.name]
+        if others:
+            errors.append(f"{file.path.name} belongs to {others[0]} too: two patients are mixed up.")
+    return errors
+
+
+def _check_truth(case: TrainingCase) -> tuple[Truth | None, list[str]]:
+    """Return a case's truth, if it can be read, and what is wrong with it."""
     if case.truth is None:
-        return [*errors, "There is no truth."], None
+        return None, ["There is no truth."]
+    errors = []
     try:
         truth = read_truth(case)
         grids = [grid_of(file) for file in case.images.values() if file.path.is_file()]
     except InputError as error:
-        return [*errors, str(error)], None
+        return None, [str(error)]
     if truth.strangers:
         values = ", ".join(f"{v:g}" for v in truth.strangers)
         allowed = ", ".join(str(v) for v in sorted(case.labels))
-        errors.append(f"The truth has the values {values}; this dataset's labels are {allowed}.")
+        hint = _HINT_2023 if case.labels is LABELS_BRATS2020 and truth.strangers == (3.0,) else ""
+        errors.append(f"The truth has the values {values}; this dataset's labels are {allowed}.{hint}")
     if grids and not any(truth.geometry.same_grid(grid, tolerance_mm=0.01) for grid in grids):
         errors.append(
             f"The truth lies on another grid ({_shape(truth.geometry.shape)}) than the images "
             f"({_shape(grids[0].shape)}); resample it to them first."
         )
     if not truth.labels.any():
-        return [*errors, "The truth is empty."], None
+        errors.append("The truth is empty.")
+    return truth, errors
+
+
+def _check_scheme(case: TrainingCase, truth: Truth | None) -> list[str]:
+    """Return a doubt about labels that may have been meant in the older scheme, where 4 is the enhancing tumour."""
+    if case.labels is LABELS_BRATS2023 and truth is not None and 4 in truth.values and 3 not in truth.values:
+        return ["Label 4 is read as a resection cavity and there is no 3; if 4 means enhancing tumour, use a CSV."]
+    return []
+
+
+def _digest(truth: Truth) -> str:
     shape = np.array(truth.labels.shape).tobytes()
-    return errors, hashlib.sha256(shape + truth.labels.tobytes()).hexdigest()
+    return hashlib.sha256(shape + truth.labels.tobytes()).hexdigest()
 
 
 def _check_grids(case: TrainingCase) -> list[str]:

@@ -11,14 +11,17 @@ import numpy as np
 from sofa_engine.types import Box
 
 
-def _ellipsoid(shape: tuple[int, ...], lower: tuple[int, ...], upper: tuple[int, ...]) -> np.ndarray:
-    """Return the ellipsoid inscribed in a half-open box of any dimension, bool of `shape`."""
-    grid = np.ogrid[tuple(slice(n) for n in shape)]
+def _ellipsoid(lower: tuple[int, ...], upper: tuple[int, ...]) -> np.ndarray:
+    """Return the ellipsoid inscribed in a half-open box of any dimension, bool of the box's shape."""
     distance = sum(
         ((axis - (low + high - 1) / 2) / ((high - low) / 2)) ** 2
-        for axis, low, high in zip(grid, lower, upper, strict=True)
+        for axis, low, high in zip(np.ogrid[_within(lower, upper)], lower, upper, strict=True)
     )
     return np.asarray(distance <= 1)
+
+
+def _within(lower: tuple[int, ...], upper: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(low, high) for low, high in zip(lower, upper, strict=True))
 
 
 def ellipses_in_slice_boxes(truth: np.ndarray) -> np.ndarray:
@@ -34,12 +37,13 @@ def ellipses_in_slice_boxes(truth: np.ndarray) -> np.ndarray:
     for index in np.flatnonzero(truth.any(axis=(1, 2))):
         rows, columns = np.flatnonzero(truth[index].any(axis=1)), np.flatnonzero(truth[index].any(axis=0))
         lower, upper = (rows[0], columns[0]), (rows[-1] + 1, columns[-1] + 1)
-        drawn[index] = _ellipsoid(truth.shape[1:], lower, upper)
+        drawn[index][_within(lower, upper)] = _ellipsoid(lower, upper)
     return drawn
 
 
 def ellipsoid_in_box(shape: tuple[int, int, int], box: Box | None) -> np.ndarray:
     """Return the ellipsoid in one 3D box, bool of `shape`: the control of the box3d protocol; empty without a box."""
-    if box is None:
-        return np.zeros(shape, dtype=bool)
-    return _ellipsoid(shape, box.lower, box.upper)
+    drawn = np.zeros(shape, dtype=bool)
+    if box is not None:
+        drawn[box.slices] = _ellipsoid(box.lower, box.upper)
+    return drawn

@@ -36,6 +36,8 @@ def find_described_cases(root: Path) -> list[TrainingCase]:
         description = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
         channels = {int(k): str(v) for k, v in (description.get("channel_names") or description["modality"]).items()}
         labels = _label_values(description["labels"])
+    except InputError as error:
+        raise InputError(f"{root / 'dataset.json'}: {error}") from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{root / 'dataset.json'} does not describe channels and labels as nnU-Net does.") from error
     sequences = {index: modality_of(name) for index, name in channels.items()}
@@ -76,11 +78,16 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _label_values(labels: Mapping[str, Any]) -> LabelValues:
-    """Read nnU-Net's name -> value, the Decathlon's value -> name, or nnU-Net's nested regions name -> [values]."""
+    """Read nnU-Net's name -> value, the Decathlon's value -> name, or nnU-Net's nested regions name -> [values].
+
+    Raises:
+        InputError: a label or region means none of the sub-regions.
+    """
     values: dict[int, SubRegion | None] = {0: None}
-    regions = {name.lower(): value for name, value in labels.items() if isinstance(value, list)}
-    if regions:
-        return values | _from_regions(regions)
+    if any(isinstance(value, list) for value in labels.values()):
+        # A region of one value may be written without brackets.
+        lists = {name.lower(): value if isinstance(value, list) else [value] for name, value in labels.items()}
+        return values | _from_regions(lists)
     for key, value in labels.items():
         number, name = (int(key), str(value)) if str(key).isdigit() else (int(value), str(key))
         values[number] = _sub_region_of(name)
@@ -88,9 +95,13 @@ def _label_values(labels: Mapping[str, Any]) -> LabelValues:
 
 
 def _from_regions(regions: Mapping[str, list[int]]) -> dict[int, SubRegion | None]:
-    whole = next(set(v) for n, v in regions.items() if "whole" in n or n == "wt")
-    core = next(set(v) for n, v in regions.items() if "core" in n or n == "tc")
-    enhancing = next(set(v) for n, v in regions.items() if "enhanc" in n or n == "et")
+    def values_of(word: str, short: str) -> set[int]:
+        found = next((values for name, values in regions.items() if word in name or name == short), None)
+        if found is None:
+            raise InputError(f"among the regions {', '.join(regions)} none is called {word} ({short.upper()}).")
+        return {int(value) for value in found}
+
+    whole, core, enhancing = values_of("whole", "wt"), values_of("core", "tc"), values_of("enhanc", "et")
     parts = ((SubRegion.ED, whole - core), (SubRegion.NCR, core - enhancing), (SubRegion.ET, enhancing))
     return {value: sub_region for sub_region, members in parts for value in members}
 
@@ -102,4 +113,4 @@ def _sub_region_of(name: str) -> SubRegion | None:
     for words, sub_region in _WORDS:
         if any(word in lowered for word in words):
             return sub_region
-    raise ValueError(f"label {name}")
+    raise InputError(f"the label {name} is none of necrosis, oedema, enhancing tumour and cavity.")

@@ -17,7 +17,7 @@ from sofa_training.edits import EditCurve, correct_until
 from sofa_training.metrics import RegionScore, score_labels, score_region
 from sofa_training.protocols import Protocol, control_mask, refine_with_person_boxes, segment_with_oracle
 from sofa_training.regions import REGIONS, region_mask
-from sofa_training.reliability import Reliability, measure_reliability
+from sofa_training.reliability import FirstAnswers, Reliability, measure_reliability
 from sofa_training.working import WorkingCase, open_working_case
 
 #: A slice to look at: grey values, truth and found labels, each uint8 (H, W).
@@ -107,22 +107,31 @@ def evaluate(
     pictures: dict[tuple[str, Protocol], Picture] = {}
     for files in cases:
         working = open_working_case(files).with_sequences(options.sequences)
-        session = SegmentationSession(working.case, predictor, session_options)
+        asked = FirstAnswers(predictor) if options.reliability else predictor
+        session = SegmentationSession(working.case, asked, session_options)
         session.first_pass()
         if options.reliability:
-            reliability.append(measure_reliability(files.name, session, predictor, working))
+            reliability.append(measure_reliability(files.name, session, asked, working))
         labels = _labels_of(options.protocols, session, predictor, working, files.name)
         done = tuple(_score(files.name, protocol, found, working, options) for protocol, found in labels.items())
         results += done
         if options.pictures:
             pictures |= {(files.name, p): _picture(working, found) for p, found in labels.items()}
         if options.edits:
-            session.first_pass()  # back to the start: the embeddings are kept
+            _take_back(session)
             curves.append(correct_until(session, working.truth, files.name, options.edits))
         session.close()
         if progress is not None:
             progress(done)
     return Evaluation(predictor.info, tuple(results), tuple(curves), tuple(reliability), pictures)
+
+
+def _take_back(session: SegmentationSession) -> None:
+    """Bring a session back to its first pass; undo does it bit for bit and costs no decoding."""
+    while session.can_undo():
+        session.undo()
+    if session.boxes() != session.first_boxes():
+        session.first_pass()  # the history was too small for all steps; the embeddings are kept
 
 
 def _labels_of(

@@ -54,6 +54,36 @@ def make_folds(subjects: Sequence[tuple[str, str]], count: int = 5, seed: int = 
     return tuple(folds)
 
 
+def extend_folds(folds: Sequence[Fold], subjects: Sequence[tuple[str, str]], seed: int = 0) -> tuple[Fold, ...]:
+    """Carry folds over to a dataset that has changed, so that no case ever changes sides.
+
+    A checkpoint that was trained on one fold stays measurable on that fold's other side when cases are added.
+
+    Args:
+        folds: of the dataset as it was.
+        subjects: (case, subject) pairs of the dataset as it is.
+        seed: of the order in which new subjects are handed out.
+
+    Returns:
+        As many folds: cases that are gone are left out; a new case of a known subject joins it; new subjects go to
+        the fold with the fewest.
+    """
+    present = dict(subjects)
+    homes = {case: number for number, fold in enumerate(folds) for case in fold.validation}
+    of_subject = {present[case]: number for case, number in homes.items() if case in present}
+    sizes = [sum(home == number for home in of_subject.values()) for number in range(len(folds))]
+    new = sorted({subject for _, subject in subjects if subject not in of_subject})
+    for subject in np.random.default_rng(seed).permutation(new).tolist():
+        smallest = sizes.index(min(sizes))
+        of_subject[subject] = smallest
+        sizes[smallest] += 1
+    sides: list[list[str]] = [[] for _ in folds]
+    for case, subject in sorted(subjects):
+        sides[homes.get(case, of_subject[subject])].append(case)
+    everyone = sorted(present)
+    return tuple(Fold(tuple(c for c in everyone if c not in set(side)), tuple(side)) for side in sides)
+
+
 def write_folds(folds: Sequence[Fold], path: Path) -> None:
     """Write the validation lists; training is everything else in them."""
     lists = [list(fold.validation) for fold in folds]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def prepare_cases(
     workers: int = 1,
     progress: Callable[[Outcome], None] | None = None,
 ) -> tuple[Outcome, ...]:
-    """Prepare cases in parallel; those that `out` holds already are kept.
+    """Prepare cases in parallel; those that `out` holds already are kept, unless their files are newer.
 
     One case that fails does not stop the others: its outcome says why.
 
@@ -95,6 +96,7 @@ def prepare_cases(
 
     Raises:
         OutputError: `out` cannot be written to.
+        SofaError: a process ended in the middle, as it does when the memory is used up; what is done is kept.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -114,14 +116,21 @@ def prepare_cases(
         # Not forked: the parent may hold threads of torch or of ITK.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
-            for future in as_completed([pool.submit(_prepare_one, case, out) for case in cases]):
-                done(future.result())
+            try:
+                for future in as_completed([pool.submit(_prepare_one, case, out) for case in cases]):
+                    done(future.result())
+            except BrokenProcessPool as error:
+                raise SofaError(
+                    "A process that prepared cases was ended, probably for lack of memory; run the same command again "
+                    "with fewer --workers, and it goes on."
+                ) from error
     return tuple(sorted(outcomes, key=lambda outcome: outcome.case))
 
 
 def _prepare_one(case: TrainingCase, out: Path) -> Outcome:
     path = out / f"{case.name}.npz"
-    if path.is_file():
+    # A mask that was corrected since makes a new case.
+    if path.is_file() and path.stat().st_mtime >= case.modified:
         try:
             read_prepared(path, mapped=False)
             return Outcome(case.name, path, True, ())

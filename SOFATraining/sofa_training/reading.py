@@ -17,7 +17,7 @@ from sofa_engine.geometry import Geometry
 from sofa_engine.itk_images import geometry_of
 from sofa_engine.reading import Volume, read_volume
 from sofa_engine.types import Modality
-from sofa_training.cases import LabelValues, TrainingCase, VolumeFile
+from sofa_training.cases import TrainingCase, VolumeFile
 
 _UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, zlib.error, ImageFileError)
 
@@ -29,11 +29,13 @@ class Truth:
     Attributes:
         labels: uint8 (D, H, W), values of `SubRegion.label` and 0.
         geometry: its grid.
+        values: what the file holds, ascending.
         strangers: values of the file that the dataset's labels do not know; 0 in `labels`.
     """
 
     labels: np.ndarray
     geometry: Geometry
+    values: tuple[float, ...]
     strangers: tuple[float, ...]
 
 
@@ -61,15 +63,22 @@ def grid_of(file: VolumeFile) -> Geometry:
     """Return a sequence's grid (of a NIfTI from its header alone).
 
     Raises:
-        InputError: the file is missing or damaged.
+        InputError: the file is missing or damaged, holds several volumes where one was expected, or has no such
+            channel.
     """
     try:
-        if file.path.name.endswith((".nii", ".nii.gz")):
-            image = nib.load(file.path)
-            return Geometry.from_matrix(image.shape[2::-1], image.affine)
-        return geometry_of(sitk.ReadImage(str(file.path)))
+        if not file.path.name.endswith((".nii", ".nii.gz")):
+            return geometry_of(sitk.ReadImage(str(file.path)))
+        image = nib.load(file.path)
+        volumes = int(np.prod(image.shape[3:]))
+        grid = Geometry.from_matrix(image.shape[2::-1], image.affine)
     except _UNREADABLE as error:
         raise InputError(f"{file.path} is missing or cannot be read.") from error
+    if file.channel is None and volumes != 1:
+        raise InputError(f"{file.path} holds {volumes} volumes; one sequence per file is expected here.")
+    if file.channel is not None and file.channel >= volumes:
+        raise InputError(f"{file.path} holds {volumes} volumes and has no channel {file.channel}.")
+    return grid
 
 
 def read_truth(case: TrainingCase) -> Truth:
@@ -92,7 +101,15 @@ def read_truth(case: TrainingCase) -> Truth:
         raise InputError(f"{case.truth} is missing or cannot be read.") from error
     if array.ndim != 3:
         raise InputError(f"{case.truth} has {array.ndim} dimensions; a truth is one 3D label map.")
-    return Truth(*_translate(array, case.labels, geometry))
+    labels = np.zeros(array.shape, dtype=np.uint8)
+    present = np.unique(array)
+    strangers = []
+    for value in present:
+        if float(value) not in case.labels:
+            strangers.append(float(value))
+        elif (sub_region := case.labels[int(value)]) is not None:
+            labels[array == value] = sub_region.label
+    return Truth(labels, geometry, tuple(float(value) for value in present), tuple(strangers))
 
 
 def open_training_case(case: TrainingCase) -> tuple[Case, np.ndarray]:
@@ -114,17 +131,3 @@ def open_training_case(case: TrainingCase) -> tuple[Case, np.ndarray]:
         raise InputError(f"{case.truth} lies on another grid than every sequence of {case.name}; resample it first.")
     reference = Modality.T1C if Modality.T1C in on_grid else on_grid[0]
     return align(volumes, name=case.name, reference=reference), truth.labels
-
-
-def _translate(
-    array: np.ndarray, values: LabelValues, geometry: Geometry
-) -> tuple[np.ndarray, Geometry, tuple[float, ...]]:
-    labels = np.zeros(array.shape, dtype=np.uint8)
-    present = np.unique(array)
-    strangers = []
-    for value in present:
-        if float(value) not in values:
-            strangers.append(value)
-        elif (sub_region := values[int(value)]) is not None:
-            labels[array == value] = sub_region.label
-    return np.ascontiguousarray(labels), geometry, tuple(float(v) for v in strangers)

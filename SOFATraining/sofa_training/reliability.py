@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from sofa_engine.cropping import brain_box
 from sofa_engine.normalise import normalise_case
-from sofa_engine.predictor import Predictor
+from sofa_engine.predictor import Predictor, SlicePrediction
+from sofa_engine.progress import CancelToken
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import SUB_REGIONS
 from sofa_training.working import WorkingCase
@@ -34,6 +36,39 @@ class Reliability:
     rank: tuple[float, ...]
 
 
+class FirstAnswers:
+    """A predictor that remembers what it said of slices without a box, so that asking again costs nothing."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        """Take a predictor that nobody else uses."""
+        self._predictor = predictor
+        self._answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return whatever else the predictor has."""
+        return getattr(self._predictor, name)
+
+    def encode(self, *arguments: Any, **more: Any) -> None:
+        """Encode another case; see `Predictor.encode`."""
+        self._answers.clear()
+        self._predictor.encode(*arguments, **more)
+
+    def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
+        """Decode slices without a box, those that are not remembered; see `Predictor.segment`."""
+        unknown = np.array([index for index in slices if int(index) not in self._answers], dtype=np.int64)
+        if unknown.size:
+            answer = self._predictor.segment(unknown, cancel=cancel)
+            for place, index in enumerate(unknown):
+                self._answers[int(index)] = answer.probabilities[:, place], answer.quality[:, place]
+        known = [self._answers[int(index)] for index in slices]
+        return SlicePrediction(*(np.stack(part, axis=1) for part in zip(*known, strict=True)))
+
+    def release(self) -> None:
+        """Forget the case."""
+        self._answers.clear()
+        self._predictor.release()
+
+
 def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, bins: int = _BINS) -> float:
     """Return the mean gap between stated probability and observed frequency, weighted by bin size; NaN for nothing.
 
@@ -54,7 +89,14 @@ def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, bins:
 def measure_reliability(
     name: str, session: SegmentationSession, predictor: Predictor, working: WorkingCase
 ) -> Reliability:
-    """Measure one case after the session's first pass."""
+    """Measure one case after the session's first pass.
+
+    Args:
+        name: of the case.
+        session: after its first pass.
+        predictor: the session's; a `FirstAnswers` is asked for nothing that it has answered already.
+        working: the case with its truth.
+    """
     crop = brain_box(normalise_case(working.case)[1])
     truth = working.truth[crop.slices]
     final = session.probabilities()[(slice(None), *crop.slices)].astype(np.float32)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -95,3 +96,60 @@ def test_a_missing_file_of_a_table_is_named(patients, tmp_path: Path, sequence: 
     )
     (problem, *_) = check_cases(find_cases(tmp_path / "t.csv"))
     assert "nowhere.nii.gz does not exist" in problem.sentence
+
+
+def _table(path: Path, lines: dict[str, dict[str, str]]) -> Path:
+    columns = ("t1", "t1c", "t2", "flair", "truth", "labels")
+    rows = [",".join(("name", *columns))]
+    rows += [",".join((name, *(files.get(column, "") for column in columns))) for name, files in lines.items()]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def _files(name: str) -> dict[str, str]:
+    suffixes = {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair", "truth": "seg"}
+    return {column: f"{name}/{name}_{suffix}.nii.gz" for column, suffix in suffixes.items()}
+
+
+def test_a_table_that_gives_one_file_twice_or_to_two_patients_is_noticed(patients, tmp_path: Path):
+    for number, name in enumerate("ab"):
+        patients.brats(tmp_path, name, number)
+    first, second = _files("a"), _files("b")
+    twice = {**first, "t2": first["flair"]}
+    assert _problems(_table(tmp_path / "t.csv", {"a": twice})) == {
+        "a": ["error: a_flair.nii.gz is given as T2 and as FLAIR."]
+    }
+    mixed = {"a": first, "b": {**second, "t1": first["t1"]}}
+    assert _problems(_table(tmp_path / "t.csv", mixed)) == {
+        "a": ["error: a_t1.nii.gz belongs to b too: two patients are mixed up."],
+        "b": ["error: a_t1.nii.gz belongs to a too: two patients are mixed up."],
+    }
+
+
+def test_a_4d_file_where_one_sequence_is_expected_is_said(patients, tmp_path: Path):
+    folder = patients.brats(tmp_path, "a", 1)
+    volume = nib.load(folder / "a_t1.nii.gz")
+    stacked = np.stack([np.asarray(volume.dataobj)] * 3, axis=-1)
+    nib.save(nib.Nifti1Image(stacked, volume.affine), folder / "a_t1.nii.gz")
+    (sentence,) = _problems(tmp_path)["a"]
+    assert "a_t1.nii.gz holds 3 volumes; one sequence per file is expected" in sentence
+
+
+def test_labels_of_the_other_scheme_are_recognised_and_the_way_out_is_said(patients, tmp_path: Path):
+    folder = patients.brats(tmp_path / "old", "a", 1)
+    labels = patients.labels(1)
+    patients.save(folder / "a_seg.nii.gz", np.where(labels == 4, 3, labels).astype(np.uint8))
+    assert "list the cases in a CSV whose column labels says" in _problems(tmp_path / "old")["a"][0]
+    table = _table(folder.parent / "t.csv", {"a": {**_files("a"), "labels": "2023"}})
+    assert _problems(table) == {}
+
+    names = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
+    patients.brats(tmp_path / "new", "BraTS-GLI-00001-000", 1, names)  # with 4, and no 3
+    (sentence,) = _problems(tmp_path / "new")["BraTS-GLI-00001-000"]
+    assert sentence.startswith("warning: Label 4 is read as a resection cavity")
+
+
+def test_two_scans_of_one_patient_are_no_mix_up(patients, tmp_path: Path):
+    for scan in (1, 2):
+        patients.brats(tmp_path, f"Brats18_TCIA08_242_{scan}", scan)
+    assert _problems(tmp_path) == {}

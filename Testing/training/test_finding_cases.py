@@ -62,8 +62,9 @@ def _described(root: Path, patients, description: dict, channels: int = 4) -> No
     [
         {"background": 0, "edema": 1, "non-enhancing and necrosis": 2, "enhancing tumor": 3},
         {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
+        {"background": 0, "WT": [1, 2, 3], "TC": [2, 3], "ET": 3},
     ],
-    ids=["plain", "nested regions"],
+    ids=["plain", "nested regions", "short names, one value without brackets"],
 )
 def test_nnunet_names_say_which_channel_and_label_is_which(patients, tmp_path: Path, labels: dict):
     channels = {"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"}
@@ -111,6 +112,39 @@ def test_a_csv_with_a_mistyped_column_is_refused_by_name(tmp_path: Path):
         find_cases(tmp_path / "table.csv")
 
 
+def test_a_csv_out_of_a_spreadsheet_with_semicolons_and_empty_last_lines_is_read(tmp_path: Path):
+    text = "name; truth ;t1;t1c;t2;flair\r\nfirst;a;b;c;d;e\r\n;;;;;\r\n"
+    (tmp_path / "table.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (case,) = find_cases(tmp_path / "table.csv")
+    assert case.truth == tmp_path / "a" and tuple(case.images) == MODALITIES
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"name,truth\n,x\n", "line 2: 'an empty field' cannot be the name of a case"),
+        (b"name,truth\n../up,x\n", "cannot be the name of a case"),
+        (b"name,truth\na,x,y\n", "line 2, has more fields than the heading has columns"),
+        (b"name,truth,labels\na,x,2021\n", 'line 2: the labels of a must be "2020" or "2023", not "2021"'),
+        ("name,truth\nä,x\n".encode("latin-1"), "save it as 'CSV UTF-8'"),
+        (b"", "it has none"),
+    ],
+)
+def test_a_line_of_a_csv_that_cannot_be_understood_is_named(tmp_path: Path, content: bytes, words: str):
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        find_cases(tmp_path / "table.csv")
+    assert words in str(error.value)
+
+
+def test_what_macos_and_a_case_that_is_being_added_leave_beside_the_files_is_no_case(patients, tmp_path: Path):
+    folder = patients.brats(tmp_path, "BraTS2021_00001", 1)
+    (folder / "._BraTS2021_00001_t1.nii.gz").write_bytes(b"left by macOS")
+    patients.brats(tmp_path / ".part-x", "BraTS2021_00002", 2)
+    (case,) = find_cases(tmp_path)
+    assert case.name == "BraTS2021_00001" and not case.problems
+
+
 def test_files_of_two_patients_in_one_folder_are_noticed(patients, tmp_path: Path):
     patients.brats(tmp_path, "BraTS2021_00001", 1)
     labels = patients.labels(2)
@@ -138,6 +172,21 @@ def test_a_dataset_json_with_foreign_channels_is_refused(patients, tmp_path: Pat
     _described(tmp_path, patients, {"channel_names": {"0": "CT"}, "labels": {"background": 0, "edema": 1}})
     with pytest.raises(InputError, match="CT"):
         find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"background": 0, "whole tumor": [1, 2, 3], "enhancing tumor": [3]}, "none is called core (TC)"),
+        ({"background": 0, "vessel": 1}, "the label vessel is none of"),
+    ],
+)
+def test_a_dataset_json_with_foreign_labels_names_the_label(patients, tmp_path: Path, labels: dict, words: str):
+    channels = {"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"}
+    _described(tmp_path, patients, {"channel_names": channels, "labels": labels})
+    with pytest.raises(InputError) as error:
+        find_cases(tmp_path)
+    assert words in str(error.value) and "dataset.json" in str(error.value)
 
 
 def test_subjects_of_plain_names_are_the_names():

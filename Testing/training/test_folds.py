@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sofa_engine.errors import InputError
-from sofa_training.folds import make_folds, read_folds, write_folds
+from sofa_training.folds import extend_folds, make_folds, read_folds, write_folds
 
 
 def test_brats_2020s_369_subjects_give_the_papers_296_and_73_as_fold_0():
@@ -41,3 +41,15 @@ def test_a_file_that_is_no_list_of_folds_is_refused(tmp_path: Path, text: str):
 def test_too_few_subjects_are_said():
     with pytest.raises(InputError, match="5 folds need at least 5 subjects, and there are 2"):
         make_folds([("a", "a"), ("b", "b")])
+
+
+def test_cases_that_are_added_later_never_move_an_old_case_to_the_other_side():
+    before = make_folds([(f"case{i}", f"case{i}") for i in range(11)])
+    grown = [(f"case{i}", f"case{i}") for i in range(1, 14)] + [("case2-later", "case2")]
+    after = extend_folds(before, grown)
+    for old, new in zip(before, after, strict=True):
+        assert set(old.validation) - {"case0"} <= set(new.validation)
+        assert {"case2", "case2-later"} <= set(new.validation) or not {"case2", "case2-later"} & set(new.validation)
+        assert sorted(new.train + new.validation) == sorted(case for case, _ in grown)
+    assert sorted(len(f.validation) for f in after) in ([2, 3, 3, 3, 3], [2, 2, 3, 3, 4])
+    assert extend_folds(after, grown) == after

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sofa_engine.errors import InputError, OutputError
+from sofa_engine.errors import InputError, OutputError, SofaError
 from sofa_training.cases import find_cases
 from sofa_training.prepare import prepare_case, prepare_cases
 from sofa_training.prepared import read_folder, read_prepared, write_prepared
@@ -54,6 +57,38 @@ def test_mapped_arrays_follow_a_case_that_was_prepared_anew(brats_folder: Path, 
     before = np.array(read_prepared(path).images)
     write_prepared(replace(case, images=255 - case.images), path)
     np.testing.assert_array_equal(read_prepared(path).images, 255 - before)
+
+
+def test_a_mask_that_was_corrected_since_makes_a_new_case(patients, tmp_path: Path):
+    folder = patients.brats(tmp_path / "data", "a", 1)
+    (first,) = prepare_cases(find_cases(tmp_path / "data"), tmp_path / "out")
+    corrected = patients.labels(1)
+    corrected[corrected == 1] = 4
+    truth = patients.save(folder / "a_seg.nii.gz", corrected)
+    later = first.path.stat().st_mtime + 5
+    os.utime(truth, (later, later))
+    (second,) = prepare_cases(find_cases(tmp_path / "data"), tmp_path / "out")
+    assert not second.reused
+    assert set(np.unique(read_prepared(second.path).truth)) == {0, 2, 4}
+
+
+def test_a_process_that_is_killed_for_lack_of_memory_ends_in_a_sentence(
+    brats_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Killed:
+        def __init__(self, **_: object) -> None: ...
+        def __enter__(self) -> Killed:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def submit(self, *_: object) -> Future:
+            future: Future = Future()
+            future.set_exception(BrokenProcessPool("terminated abruptly"))
+            return future
+
+    monkeypatch.setattr("sofa_training.prepare.ProcessPoolExecutor", Killed)
+    with pytest.raises(SofaError, match="fewer --workers, and it goes on"):
+        prepare_cases(find_cases(brats_folder), tmp_path, workers=2)
 
 
 def test_two_processes_prepare_the_same_as_one(brats_folder: Path, tmp_path: Path):

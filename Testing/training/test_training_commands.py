@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from sofa_cli.main import app
 from sofa_training.config import dump_config
+from sofa_training.folds import read_folds
 
 
 @pytest.fixture
@@ -48,6 +49,26 @@ def test_bad_cases_are_listed_and_stop_everything_unless_left_out(sofa, patients
     assert result.exit_code == 2 and "There is no truth." in result.output and not (tmp_path / "out").exists()
     result = sofa("prepare", tmp_path / "data", "--out", tmp_path / "out", "--workers", 1, "--skip-bad")
     assert result.exit_code == 0 and "Prepared 2 cases" in result.output
+
+
+def test_preparing_a_dataset_that_has_grown_keeps_every_case_on_its_side(sofa, patients, tmp_path: Path):
+    for number in range(3):
+        patients.brats(tmp_path / "data", f"case{number}", number)
+    arguments = ("prepare", tmp_path / "data", "--out", tmp_path / "out", "--workers", 1, "--folds", 2)
+    assert "Wrote 2 folds" in " ".join(sofa(*arguments).output.split())
+    before = read_folds(tmp_path / "out/folds.json")
+    assert "Kept the 2 folds" in " ".join(sofa(*arguments).output.split())
+    patients.brats(tmp_path / "data", "case3", 3)
+    assert "new cases in them: 1, gone: 0" in " ".join(sofa(*arguments).output.split())
+    after = read_folds(tmp_path / "out/folds.json")
+    assert all(set(old.validation) <= set(new.validation) for old, new in zip(before, after, strict=True))
+    assert sorted(len(fold.validation) for fold in after) == [2, 2]
+
+
+def test_too_few_patients_for_folds_are_said(sofa, patients, tmp_path: Path):
+    patients.brats(tmp_path / "data", "case0", 0)
+    result = sofa("prepare", tmp_path / "data", "--out", tmp_path / "out", "--workers", 1)
+    assert result.exit_code == 0 and "5 need at least 5 patients, and there are 1" in " ".join(result.output.split())
 
 
 def test_checking_alone_writes_nothing(sofa, brats_folder: Path, tmp_path: Path):
