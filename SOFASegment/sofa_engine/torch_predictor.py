@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.errors import OutOfMemoryError, SofaError
+from sofa_engine.feature_store import FeatureStore
 from sofa_engine.model.network import Fused, RegionFeatures, SofaModel
 from sofa_engine.predictor import SlicePrediction
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
-from sofa_engine.runtime import choose_precision
+from sofa_engine.runtime import choose_feature_bytes, choose_precision
 from sofa_engine.slice_frame import SliceFrame
 from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
 
@@ -33,13 +34,13 @@ class _Kept:
 
     Attributes:
         frame: geometry of the slices.
-        features: one `Fused` per slice, with a leading axis of 1.
+        features: one `Fused` per slice, with a leading axis of 1; in memory up to a limit, then in a file.
         prior: first pass's logits per slice, (3, kh, kw) float16, or None before they were needed.
         modalities: sequences of the case.
     """
 
     frame: SliceFrame
-    features: list[Fused]
+    features: FeatureStore
     prior: list[Tensor | None]
     modalities: tuple[Modality, ...]
 
@@ -54,6 +55,7 @@ class TorchPredictor:
         *,
         device: torch.device | str = "cpu",
         precision: torch.dtype | None = None,
+        feature_bytes: int | None = None,
     ) -> None:
         """Take over a model; its layers are rewritten for inference, so hand over a copy of one that is trained on.
 
@@ -62,6 +64,8 @@ class TorchPredictor:
             info: what to call it.
             device: where it runs.
             precision: what autocast computes in; None chooses by measurement.
+            feature_bytes: memory that a case's features may take, beyond it they go to a temporary file; None chooses
+                by the device's memory.
         """
         self._device = torch.device(device)
         self._precision = precision or choose_precision(self._device)
@@ -70,6 +74,7 @@ class TorchPredictor:
         self._batch = _CPU_SLICES if self._device.type == "cpu" else _GPU_SLICES
         # Features are kept in two bytes: as computed where that is bfloat16, else in float16, which is finer.
         self._keep_dtype = torch.bfloat16 if self._precision is torch.bfloat16 else torch.float16
+        self._feature_bytes = choose_feature_bytes(self._device) if feature_bytes is None else feature_bytes
         self._case: _Kept | None = None
 
     @property
@@ -96,13 +101,15 @@ class TorchPredictor:
         frame = SliceFrame.of(self._model.config, (images.shape[2], images.shape[3]))
         volume = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
         index = [MODALITIES.index(m) for m in modalities]
-        kept: list[Fused] = []
+        kept, done = FeatureStore(depth, self._feature_bytes), 0
         start = time.monotonic()
         for rows in self._in_batches(np.arange(depth), partial(self._encode_batch, volume, index, frame), cancel):
-            kept += rows
+            for row in rows:
+                kept[done] = row
+                done += 1
             if progress is not None:
-                left = (time.monotonic() - start) / len(kept) * (depth - len(kept))
-                progress(Progress("Encoding slices", len(kept) / depth, left))
+                left = (time.monotonic() - start) / done * (depth - done)
+                progress(Progress("Encoding slices", done / depth, left))
         self._case = _Kept(frame, kept, [None] * depth, tuple(modalities))
 
     def _encode_batch(self, volume: Tensor, index: list[int], frame: SliceFrame, slices: np.ndarray) -> list[Fused]:
@@ -192,7 +199,7 @@ class TorchPredictor:
         """Return the modality weights, float16 (3, M, D, h, w); see `Predictor.attention`."""
         case = self._encoded()
         index = [MODALITIES.index(m) for m in case.modalities]
-        alpha = torch.stack([kept.alpha[0][:, index] for kept in case.features], dim=2)
+        alpha = torch.stack([kept.alpha[0][:, index] for kept in case.features if kept is not None], dim=2)
         shape = alpha.shape[-2:]
         # The grid covers the padded image; the caller's covers the slice.
         rows = -(-shape[0] * case.frame.scaled[0] // case.frame.padded[0])
@@ -217,7 +224,7 @@ class TorchPredictor:
         return tensor if self._precision is not torch.float32 else tensor.float()
 
     def _fused(self, case: _Kept, slices: np.ndarray) -> Fused:
-        rows = [case.features[z] for z in slices]
+        rows = [row for z in slices.tolist() if (row := case.features[z]) is not None]
         return Fused(
             self._working(torch.cat([row.maps for row in rows])),
             torch.cat([row.alpha for row in rows]),
