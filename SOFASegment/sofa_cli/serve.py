@@ -24,6 +24,10 @@ def serve(
     weights: Annotated[str | None, typer.Option(help="Checkpoint: a file, or a name of `sofa weights list`.")] = None,
     workers: Annotated[int, typer.Option(help="Engine processes, one per GPU.", min=1, max=64)] = 1,
     memory: Annotated[float | None, typer.Option(help="GB for open cases; default: half of the machine's.")] = None,
+    features: Annotated[
+        float | None,
+        typer.Option(help="GB for one case's features; the rest goes to a file. Default: by the device's memory."),
+    ] = None,
     idle: Annotated[float, typer.Option(help="Minutes after which an unused case is closed; 0: never.", min=0)] = 120,
     certfile: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).")] = None,
     keyfile: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
@@ -55,6 +59,7 @@ def serve(
             weights=WeightsStore().resolve(weights) if weights is not None else None,
             workers=workers,
             budget_mb=None if memory is None else max(1, int(memory * 1000)),
+            feature_mb=None if features is None else max(0, int(features * 1000)),
             idle_minutes=idle,
             certfile=certfile,
             keyfile=keyfile,

@@ -17,7 +17,11 @@ from sofa_engine.weights import default_checkpoint
 
 
 def load_predictor(
-    weights: Path | None = None, device: str = "auto", *, precision: torch.dtype | None = None
+    weights: Path | None = None,
+    device: str = "auto",
+    *,
+    precision: torch.dtype | None = None,
+    feature_bytes: int | None = None,
 ) -> TorchPredictor:
     """Load a model for one session.
 
@@ -25,6 +29,8 @@ def load_predictor(
         weights: checkpoint; the one that ships with SOFA where None.
         device: "auto", "cuda", "cuda:1", "mps" or "cpu".
         precision: what to compute in; chosen by measurement where None.
+        feature_bytes: memory for a case's features, beyond it they go to a temporary file; chosen by the device's
+            memory where None.
 
     Raises:
         WeightsError: the checkpoint cannot be used.
@@ -41,7 +47,7 @@ def load_predictor(
         device=str(target),
         trained=info.trained,
     )
-    return TorchPredictor(model, described, device=target, precision=precision)
+    return TorchPredictor(model, described, device=target, precision=precision, feature_bytes=feature_bytes)
 
 
 def open_session(
@@ -50,6 +56,7 @@ def open_session(
     weights: Path | None = None,
     device: str = "auto",
     options: SessionOptions | None = None,
+    feature_bytes: int | None = None,
 ) -> SegmentationSession:
     """Open a case with a freshly loaded model; see `load_predictor` for the arguments and errors."""
-    return SegmentationSession(case, load_predictor(weights, device), options)
+    return SegmentationSession(case, load_predictor(weights, device, feature_bytes=feature_bytes), options)

@@ -7,6 +7,7 @@ import sys
 import time
 from functools import cache
 
+import psutil
 import torch
 
 from sofa_engine.errors import InputError
@@ -50,6 +51,17 @@ def choose_precision(device: torch.device) -> torch.dtype:
     if device.type == "cpu" and _bfloat16_pays():
         return torch.bfloat16
     return torch.float32
+
+
+def choose_feature_bytes(device: torch.device) -> int:
+    """Return how much memory a case's kept features may take, in bytes; what is more goes to a file.
+
+    A quarter of a GPU's memory; elsewhere an eighth of the machine's, and 1 GiB at most, which holds a BraTS case in
+    LiteMedSAM's arrangement.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory) // 4
+    return min(int(psutil.virtual_memory().total) // 8, 2**30)
 
 
 @cache

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.errors import OutOfMemoryError, SofaError
+from sofa_engine.feature_store import FeatureStore
 from sofa_engine.model.localiser import mask_cells, slices_worth_encoding
 from sofa_engine.model.network import Fused, RegionFeatures, SofaModel
 from sofa_engine.model.prior import Prompt
 from sofa_engine.predictor import SlicePrediction
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
-from sofa_engine.runtime import choose_precision
+from sofa_engine.runtime import choose_feature_bytes, choose_precision
 from sofa_engine.slice_frame import SliceFrame
 from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
 
@@ -37,7 +38,8 @@ class _Kept:
         frame: geometry of the slices.
         volume: float32 (M, D, H, W), what the slices are encoded from.
         modalities: sequences of the case.
-        features: one `Fused` per slice, with a leading axis of 1; None for slices that nothing has asked for.
+        features: one `Fused` per slice, with a leading axis of 1; None for slices that nothing has asked for; in memory
+            up to a limit, then in a file.
         coarse: localiser's logits, float16 (D, 3, kh, kw) on the cells of the masks, None without a localiser.
         belief: first pass's logits per slice, (3, kh, kw) float16, or None before they were needed.
     """
@@ -45,7 +47,7 @@ class _Kept:
     frame: SliceFrame
     volume: Tensor
     modalities: tuple[Modality, ...]
-    features: list[Fused | None]
+    features: FeatureStore
     coarse: Tensor | None
     belief: list[Tensor | None]
 
@@ -60,6 +62,7 @@ class TorchPredictor:
         *,
         device: torch.device | str = "cpu",
         precision: torch.dtype | None = None,
+        feature_bytes: int | None = None,
     ) -> None:
         """Take over a model; its layers are rewritten for inference, so hand over a copy of one that is trained on.
 
@@ -68,6 +71,8 @@ class TorchPredictor:
             info: what to call it.
             device: where it runs.
             precision: what autocast computes in; None chooses by measurement.
+            feature_bytes: memory that a case's features may take, beyond it they go to a temporary file; None chooses
+                by the device's memory.
         """
         self._device = torch.device(device)
         self._precision = precision or choose_precision(self._device)
@@ -76,6 +81,7 @@ class TorchPredictor:
         self._batch = _CPU_SLICES if self._device.type == "cpu" else _GPU_SLICES
         # Features are kept in two bytes: as computed where that is bfloat16, else in float16, which is finer.
         self._keep_dtype = torch.bfloat16 if self._precision is torch.bfloat16 else torch.float16
+        self._feature_bytes = choose_feature_bytes(self._device) if feature_bytes is None else feature_bytes
         self._case: _Kept | None = None
 
     @property
@@ -106,7 +112,8 @@ class TorchPredictor:
         depth = images.shape[1]
         frame = SliceFrame.of(self._model.config, (images.shape[2], images.shape[3]))
         volume = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
-        case = _Kept(frame, volume, tuple(modalities), [None] * depth, None, [None] * depth)
+        kept = FeatureStore(depth, self._feature_bytes)
+        case = _Kept(frame, volume, tuple(modalities), kept, None, [None] * depth)
         start = time.monotonic()
         wanted = np.arange(depth)
         if self._model.localiser is not None:

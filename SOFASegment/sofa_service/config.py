@@ -26,8 +26,8 @@ DEFAULT_PORT = 8484
 class SessionFactory(Protocol):
     """Opens a case on a device; `sofa_engine.loading.open_session` and what tests use instead."""
 
-    def __call__(self, case: Case, *, weights: Path | None, device: str) -> Session:
-        """Return a session that had no first pass yet."""
+    def __call__(self, case: Case, *, weights: Path | None, device: str, **options: int) -> Session:
+        """Return a session that had no first pass yet; the one option is `feature_bytes`, where it is configured."""
 
 
 class ParentProcess(BaseModel):
@@ -60,6 +60,7 @@ class ServeConfig(BaseModel):
         factory: "module:function" of a `SessionFactory`.
         budget_mb: memory for open sessions; beyond it the least recently used are spilled. None: half of the machine's
             memory, or of the device's.
+        feature_mb: memory for one case's features, beyond it they go to a temporary file. None: by the device's memory.
         share: number of engines that share this machine's memory.
         max_spilled: spilled sessions kept; beyond it the least recently used are evicted.
         idle_minutes: sessions unused for so long are evicted; 0 never.
@@ -81,6 +82,7 @@ class ServeConfig(BaseModel):
     weights: Path | None = None
     device: str = "auto"
     budget_mb: int | None = None
+    feature_mb: int | None = Field(default=None, ge=0)
     share: int = Field(default=1, ge=1)
     max_spilled: int = 32
     idle_minutes: float = 0.0
@@ -129,7 +131,8 @@ class ServeConfig(BaseModel):
             factory: SessionFactory = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as exc:
             raise InputError(f"The session factory {self.factory} cannot be imported: {exc}.") from exc
-        return lambda case: factory(case, weights=self.weights, device=self.device)
+        options = {} if self.feature_mb is None else {"feature_bytes": self.feature_mb << 20}
+        return lambda case: factory(case, weights=self.weights, device=self.device, **options)
 
 
 def is_loopback(host: str) -> bool:

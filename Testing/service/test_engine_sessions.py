@@ -11,6 +11,7 @@ import pytest
 
 from fakes import fake_case
 from sofa_engine.types import Modality, SubRegion
+from sofa_service.config import ServeConfig
 from sofa_service.errors import SessionGoneError, TooLargeError
 
 #: The synthetic case counts as 15 MiB: room for two, not for three.
@@ -192,3 +193,11 @@ def test_a_client_keeps_the_compressed_case_and_not_the_images(client, case):
 def test_a_case_too_large_for_the_engine_says_what_to_do(start_engine, case):
     with pytest.raises(TooLargeError, match=r"needs about 15 MiB .* may use 10 MiB: crop it"):
         start_engine(budget_mb=10).client().open(case)
+
+
+@pytest.mark.parametrize(("megabytes", "told"), [(None, {}), (0, {"feature_bytes": 0}), (64, {"feature_bytes": 2**26})])
+def test_the_memory_for_a_cases_features_reaches_its_session(case, monkeypatch, megabytes, told):
+    given = []
+    monkeypatch.setattr("sofa_engine.loading.open_session", lambda _case, **options: given.append(options))
+    ServeConfig(device="cpu", feature_mb=megabytes).load_factory()(case)
+    assert given == [{"weights": None, "device": "cpu", **told}]
