@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sofa_engine.discovery import discover
+from sofa_engine.discovery import UnmatchedError, discover, volumes_in
 from sofa_engine.errors import InputError
 from sofa_engine.naming import is_label_name, modality_of
 from sofa_engine.opening import open_case
@@ -177,3 +177,13 @@ def test_real_cases_are_matched(brats_case, real_data):
     native = discover(real_data / "other" / "native_TCGA-DU-7294")
     assert "FLAIR: TCGA-DU-7294_hdbet_native_fla.nii.gz" in native.notes
     assert tuple(native.sources) == MODALITIES
+
+
+def test_where_names_say_nothing_every_volume_is_offered_but_no_labels(tmp_path):
+    for name in ("b.nii.gz", "a.nii.gz", "truth_seg.nii.gz"):
+        write_volume(tmp_path / name, head())
+    with pytest.raises(UnmatchedError):
+        discover(tmp_path)
+    assert [path.name for path in volumes_in(tmp_path)] == ["a.nii.gz", "b.nii.gz"]
+    with pytest.raises(InputError, match="is not a folder"):
+        volumes_in(tmp_path / "missing")

@@ -200,6 +200,14 @@ class TestAllowedFolder:
             with pytest.raises(InputError, match="not a folder that this server offers"):
                 ask(path)
 
-    def test_refuses_a_case_whose_file_is_a_link_to_the_outside(self, allowed):
+    @pytest.mark.parametrize("name", ["x_t1.nii.gz", "x.nii.gz"])
+    def test_refuses_a_case_whose_file_is_a_link_to_the_outside(self, allowed, tmp_path, name):
+        (tmp_path / "cases" / "linked" / "x_t1.nii.gz").rename(tmp_path / "cases" / "linked" / name)
         with pytest.raises(InputError, match="leads outside"):
             allowed.case_folder("linked")
+
+    def test_a_case_whose_names_say_nothing_may_be_opened_since_the_visitor_will_say_it(self, allowed, tmp_path):
+        folder = tmp_path / "cases" / "one"
+        for n, file in enumerate(sorted(folder.iterdir())):
+            file.rename(folder / f"scan{n}.nii.gz")
+        assert allowed.case_folder("one") == folder
