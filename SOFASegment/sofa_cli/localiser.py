@@ -17,7 +17,7 @@ Fold = Annotated[int | None, typer.Option(min=0, help="The fold that is left out
 @app.command()
 def train(
     prepared: Prepared = Path("prepared"),
-    config: Annotated[str, typer.Option(help="TOML file, or one that ships: compact.")] = "compact",
+    config: Annotated[str, typer.Option(help="TOML file, or one that ships: located.")] = "located",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/localiser"),
     folds: Folds = None,
     fold: Fold = None,

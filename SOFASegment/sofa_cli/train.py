@@ -13,7 +13,9 @@ app = typer.Typer(help="Train or fine-tune a model.")
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Option(help="TOML file, or one that ships: default, paper, compact.")] = "default",
+    config: Annotated[
+        str, typer.Option(help="TOML file, or one that ships: default, paper, compact, located.")
+    ] = "default",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/run"),
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: --set run.epochs=50.")

@@ -26,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SOFASegment"), str(ROOT / "Testing"), str(ROOT / "Testing" / "web")]
 
 from playwright.sync_api import sync_playwright  # noqa: E402
-from take_screenshots import YELLOW, write_synthetic  # noqa: E402
 
 from sofa_web.config import ViewConfig  # noqa: E402
+from take_screenshots import YELLOW, write_synthetic  # noqa: E402
 from web_tools import CHROMIUM, Server, chromium_path  # noqa: E402
 from web_visit import Visit  # noqa: E402
 

@@ -30,7 +30,7 @@ def test_misspelt_options_are_errors() -> None:
         config.ModelConfig.model_validate({"attenton": "pixel"})
 
 
-@pytest.mark.parametrize("make", [config.litemedsam, config.paper, config.compact])
+@pytest.mark.parametrize("make", [config.litemedsam, config.paper, config.compact, config.located])
 def test_every_arrangement_answers_both_passes_at_its_own_resolution(make) -> None:
     arrangement = make()
     model = SofaModel(arrangement).eval()

@@ -172,7 +172,7 @@ def test_what_is_missing_is_said_before_training_starts(tiny, tmp_path: Path) ->
         read_located(tmp_path, "Patient_1")
     with pytest.raises(WeightsError, match="no localiser at"):
         read_localiser(tmp_path / "l.safetensors")
-    with pytest.raises(InputError, match="one of compact"):
-        load_localiser_config("compcat")
+    with pytest.raises(InputError, match="one of located"):
+        load_localiser_config("lcoated")
     with pytest.raises(InputError, match="not a known key"):
-        load_localiser_config("compact", {"run.setps": 3})
+        load_localiser_config("located", {"run.setps": 3})

@@ -148,7 +148,7 @@ def paper() -> ModelConfig:
 
 
 def compact() -> ModelConfig:
-    """Return the arrangement for machines without a GPU: stride 16, narrower, fine features for the mask, localiser."""
+    """Return the arrangement for machines without a GPU: stride 16, narrower, with fine features for the mask."""
     return ModelConfig(
         arrangement="compact",
         encoder=EncoderConfig(
@@ -163,6 +163,10 @@ def compact() -> ModelConfig:
         decoder_mlp=768,
         modality_conditioning="stages",
         detail=3,
-        localiser=LocaliserConfig(),
-        box_prior=True,
     )
+
+
+def located() -> ModelConfig:
+    """Return `compact` with a localiser and the box's own prior; no checkpoint of it ships yet."""
+    beyond = {"arrangement": "located", "localiser": LocaliserConfig(), "box_prior": True}
+    return compact().model_copy(update=beyond)
