@@ -13,6 +13,7 @@ from SOFASegmentLib.controller import Phase
 if TYPE_CHECKING:
     from sofa_engine.progress import Progress
     from SOFASegmentLib.controller import SegmentController
+    from SOFASegmentLib.live_case import LiveCase
 
 
 class SegmentSection:
@@ -29,6 +30,7 @@ class SegmentSection:
         self._ui, self._prepare, self._changed = ui, prepare, changed
         self._controller: SegmentController | None = None
         self._resumable = False
+        self._before: LiveCase | None = None
         self._fresh = False
         ui.segmentButton.connect("clicked(bool)", self.onSegment)
         ui.startOverButton.connect("clicked(bool)", self.onStartOver)
@@ -115,16 +117,17 @@ class SegmentSection:
 
     def _start(self, verb: Callable[[], None], *, fresh: bool = True) -> None:
         self.tell("")
-        self._fresh = fresh
+        self._fresh, self._before = fresh, self._controller.live
         if self._prepare():
             verb()
 
     def _onPhase(self, phase: Phase) -> None:
         self._showProgress(phase is Phase.RUNNING)
-        if phase is Phase.READY and self._fresh:
-            # Otherwise the boxes may lie on slices that nobody looks at. A scene that is gone on with stays as it was.
-            self._controller.showTumour()
-            self._fresh = False
+        if phase is not Phase.RUNNING:
+            # A new result's boxes may lie on slices that nobody looks at. A scene that is gone on with stays as it was.
+            if self._fresh and self._controller.live is not self._before:
+                self._controller.showTumour()
+            self._fresh, self._before = False, None
         self._changed()
 
     def _showProgress(self, running: bool) -> None:

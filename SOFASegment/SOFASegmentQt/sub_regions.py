@@ -74,8 +74,7 @@ class SubRegionsSection:
             self._widget(subRegion, "AddButton").enabled = ready and not locked
             self._widget(subRegion, "DeleteButton").enabled = ready and not locked and bool(boxes)
             self._widget(subRegion, "LesionsButton").enabled = ready and not locked and bool(boxes)
-            if not ready:
-                self._widget(subRegion, "VolumeLabel").text = "–"
+        self._showVolumes(controller.insights if ready else None)
         self._ui.undoButton.enabled = ready and controller.canUndo
         self._ui.redoButton.enabled = ready and controller.canRedo
         segmentation = None if controller is None else controller.state.get(SEGMENTATION)
@@ -156,8 +155,11 @@ class SubRegionsSection:
         menu.popup(qt.QCursor.pos())
 
     def _onInsights(self, insights: Insights) -> None:
+        self._showVolumes(insights)
+
+    def _showVolumes(self, insights: Insights | None) -> None:
         for subRegion in SUB_REGIONS:
-            volume = insights.volumesMl.get(subRegion.value.upper())
+            volume = None if insights is None else insights.volumesMl.get(subRegion.value.upper())
             self._widget(subRegion, "VolumeLabel").text = "–" if volume is None else f"{volume:.1f}"
 
     def _widget(self, subRegion: SubRegion, part: str) -> Any:

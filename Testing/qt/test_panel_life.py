@@ -79,6 +79,14 @@ def test_leaving_and_entering_during_a_run_keeps_the_progress(panel):
     panel.wait(lambda: panel.ui.segmentButton.text == "Segment")
 
 
+def test_leaving_and_coming_back_shows_the_same_as_before(segmented):
+    before = segmented.volume("ncr")
+    segmented.host.exit()
+    segmented.host.enter()
+    assert segmented.volume("ncr") == before
+    assert segmented.ui.uncertainTable.rowCount > 0
+
+
 def test_a_scene_imported_while_the_panel_is_shown_fills_the_selectors(panel, tmp_path):
     nodes = panel.addCase()
     panel.choose(nodes)

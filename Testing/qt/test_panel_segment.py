@@ -182,7 +182,8 @@ def test_confidence_is_laid_over_the_views_and_taken_away(segmented):
     assert not composite.GetForegroundVolumeID()
 
 
-def test_after_the_first_pass_the_views_show_the_tumour(panel):
+def test_after_the_first_pass_the_views_show_the_tumour(panel, monkeypatch):
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
     view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
     view.SetLayoutName("Red")
     view.SetOrientationToAxial()
@@ -196,6 +197,13 @@ def test_after_the_first_pass_the_views_show_the_tumour(panel):
     drag(panel, "ncr", -4)
     panel.wait(lambda: panel.controller.canUndo)
     assert view.GetSliceOffset() == bounds[4], "a drag must not turn the views"
+    panel.useSessions(panel.endless)
+    panel.controller._images = ()
+    panel.ui.segmentButton.click()
+    panel.wait(lambda: panel.ui.progressBar.value > 0)
+    panel.ui.segmentButton.click()
+    panel.wait(lambda: panel.ui.segmentButton.text == "Segment again")
+    assert view.GetSliceOffset() == bounds[4], "cancelling must not turn the views"
 
 
 def test_the_sub_regions_are_shown_in_3d_and_follow_a_drag(segmented):

@@ -12,7 +12,7 @@ from panel_tools import Panel, drag
 from PySide6 import QtGui, QtWidgets
 
 #: How long a real case may take on a busy machine.
-PATIENCE_S = 900
+PATIENCE_S = 3000
 #: Width of Slicer's module panel on a laptop's screen.
 WIDTH = 420
 
@@ -121,6 +121,7 @@ def test_server(panel, take):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
 def test_a_real_case(panel, take, brats_case):
     """A real glioma with the checkpoint that ships, in a real engine process; this is the catalogue's picture."""
     pytest.importorskip("fastapi", reason="the engine process needs fastapi")
