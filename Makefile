@@ -65,6 +65,7 @@ format: $(VENV)/.test ## Bring the code into the common style
 
 bench: $(VENV)/.test ## Time the engine against the plain way, in one run
 	@$(PY) Testing/bench/run.py
+	@$(PY) Testing/bench/training.py
 
 clean: ## Remove what was made, the virtual environment too
 	@rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
