@@ -68,7 +68,7 @@ class TrainedPart(enum.Enum):
     def label(self) -> str:
         """Text in the panel's list."""
         if self is TrainedPart.DECODER:
-            return _("Decoder and attention (no graphics card needed)")
+            return _("Decoder and attention (no GPU needed)")
         return _("All weights")
 
 

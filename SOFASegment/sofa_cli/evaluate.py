@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from sofa_training.cases import TrainingCase
     from sofa_training.protocols import Protocol
+    from sofa_training.statistics import Comparison
     from sofa_training.summary import RegionSummary
 
 app = typer.Typer(help="Measure a model on cases with truth.")
@@ -39,17 +41,30 @@ def evaluate(
 ) -> None:
     """Segment every case through the session that clinicians use, and compare with the truth.
 
-    Writes cases.csv, summary.csv and report.html. Each protocol has a table of its own, with the control that reads no
-    image beside it.
+    Writes cases.csv, summary.csv, report.html, and a CSV each for tests, corrections and reliability where they were
+    asked for. Each protocol has a table of its own, with the control that reads no image beside it.
     """
+    from sofa_cli.console import say_warning
     from sofa_engine.loading import load_predictor
     from sofa_engine.runtime import tune_allocator
     from sofa_training.evaluation import CaseResult, EvaluationOptions
     from sofa_training.evaluation import evaluate as measure
-    from sofa_training.report import write_report
+    from sofa_training.report import CASES, check_comparable, compare_with, make_folder, write_report
+    from sofa_training.seen import cases_trained_on
+    from sofa_training.summary import write_case_table
 
     chosen = _protocols(protocol or ["auto"])
     cases = _cases(dataset, folds, fold, case)
+    if against is not None:
+        check_comparable(against, [each.name for each in cases], chosen)
+    make_folder(out)
+    seen = cases_trained_on(weights) if weights is not None else None
+    known = [each.name for each in cases if each.name in (seen or ())]
+    if known:
+        say_warning(
+            f"The checkpoint was trained on {len(known)} of these {len(cases)} cases, {known[0]} for one; their "
+            "numbers say nothing about new patients. --folds and --fold choose the others."
+        )
     tune_allocator()
     if tta:
         from sofa_training.tta import MirroredPredictor
@@ -58,14 +73,19 @@ def evaluate(
     else:
         predictor = load_predictor(weights, device)
     options = EvaluationOptions(tuple(chosen), distances=distances, edits=edits, reliability=reliability)
+    measured: list[CaseResult] = []
 
     def told(results: tuple[CaseResult, ...]) -> None:
+        measured.extend(results)
+        write_case_table(measured, out / CASES)  # what an interrupted evaluation leaves
         for result in results:
             dice = "  ".join(f"{s.region} {s.dice:.3f}" if s.present else f"{s.region}   -  " for s in result.scores)
             typer.echo(f"{result.case:24} {result.protocol.value:7} {dice}")
 
-    evaluation = measure(cases, predictor, options, progress=told)
+    evaluation = replace(measure(cases, predictor, options, progress=told), trained_on=seen)
     print_summary(write_report(evaluation, out, against=against))
+    if against is not None:
+        print_comparisons(compare_with(evaluation.results, against), against)
     typer.echo(f"Report: {out / 'report.html'}")
 
 
@@ -88,6 +108,18 @@ def print_summary(rows: Sequence[RegionSummary]) -> None:
             means = (row.dice, row.dice_present, row.dice_large, row.control, row.hd95_mm, row.volume_error_ml)
             table.add_row(row.region, *(str(mean) for mean in means), f"{row.phantoms}/{row.absent}")
         console.print(table)
+
+
+def print_comparisons(rows: Sequence[Comparison], other: Path) -> None:
+    """Print the paired tests against another evaluation."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"against {other}: two-sided Wilcoxon signed-rank tests over paired cases, Holm-corrected"
+    table = Table("Dice", "cases", "mean difference", "p", "p, Holm", title=title)
+    for row in rows:
+        table.add_row(row.name, str(row.cases), f"{row.mean_difference:+.4f}", f"{row.p:.4g}", f"{row.p_holm:.4g}")
+    Console().print(table)
 
 
 def _protocols(names: Sequence[str]) -> list[Protocol]:

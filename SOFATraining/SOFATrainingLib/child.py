@@ -125,10 +125,12 @@ class Child:
             return ""
 
     def complaint(self) -> str:
-        """Return the sentence that it ended with, or its last line; empty where it said nothing."""
+        """Return the sentence that it ended with, or the last line of a traceback; empty where it did not complain."""
         lines = [line.strip() for line in self.said().splitlines() if line.strip()]
         own = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-        return (own or lines or [""])[-1]
+        if own:
+            return own[-1]
+        return lines[-1] if any(line.startswith("Traceback ") for line in lines) else ""
 
     def _process(self) -> Any:
         import psutil

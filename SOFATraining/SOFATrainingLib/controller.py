@@ -280,7 +280,7 @@ class TrainingController:
         if ending is Ending.FAILED:
             self.failed.emit(sentence)
         elif ending is Ending.LOST:
-            why = f": {sentence}" if sentence else "."
+            why = f": {sentence.rstrip('.')}." if sentence else "; it was killed, perhaps for lack of memory."
             hint = " Resume goes on from its last checkpoint." if run.resumable else ""
             self.failed.emit(f"The training ended unexpectedly{why}{hint}")
         self._settle(run)

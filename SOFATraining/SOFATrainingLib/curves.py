@@ -22,6 +22,9 @@ _DICE = {
     "WT": (0.35, 0.35, 0.35),
 }
 _WIDTH = 2.0
+#: The legend lies inside the chart, at its right; the axis is so much longer than the run that it covers no curve.
+_ROOM = 1.16
+_LEGEND_POINTS = 11
 
 
 def showCurves(state: TrainingState, status: RunStatus) -> None:
@@ -32,7 +35,7 @@ def showCurves(state: TrainingState, status: RunStatus) -> None:
     dice = _chart(state, roles.DICE_CHART, roles.DICE_SERIES, roles.DICE_TABLE, "Validation Dice", _DICE)
     for chart in (loss, dice):
         chart.SetXAxisRangeAuto(False)
-        chart.SetXAxisRange(0.0, float(_round(status.done / status.perEpoch, status.epochs)))
+        chart.SetXAxisRange(0.0, _ROOM * _round(status.done / status.perEpoch, status.epochs))
     dice.SetYAxisRangeAuto(False)
     dice.SetYAxisRange(0.0, 1.0)
 
@@ -65,6 +68,7 @@ def _chart(
         chart.SetYAxisTitle(title)
         # The title of the chart says what the axis would repeat.
         chart.SetYAxisTitleVisibility(False)
+        chart.SetLegendFontSize(_LEGEND_POINTS)
     for node in series:
         state.scene.RemoveNode(node)
     chart.RemoveAllPlotSeriesNodeIDs()

@@ -89,7 +89,8 @@ def watchPreparing(
         if not ready:
             sentence = child.complaint() or "No case could be prepared; try again."
         elif len(ready) < len(rows):
-            sentence = f"{len(rows) - len(ready)} of {len(rows)} cases are left out: {child.complaint()}"
+            why = child.complaint() or "preparing them ended early; start again to go on."
+            sentence = f"{len(rows) - len(ready)} of {len(rows)} cases are left out: {why}"
         done(ready, sentence)
 
     return Watch(scheduler, child, lambda: len(plan.preparedRows(rows, choices.prepared)), progressed, ended)

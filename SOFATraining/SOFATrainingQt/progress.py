@@ -73,7 +73,7 @@ class ProgressSection:
             self._setCell(1, column, best[column] if best else math.nan)
         facts = status.facts
         validating = facts.get("validation_cases") or 0
-        text = _("{training} cases train, {validating} validate, on {device}.").format(
+        text = _("Cases: {training} for training, {validating} for validation; on {device}.").format(
             training=facts.get("training_cases", "?"), validating=validating, device=facts.get("device", "?")
         )
         if not validating and facts:

@@ -5,8 +5,9 @@ Finding only looks at names; `sofa_training.checks` opens the files.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,13 +107,23 @@ def subject_of(case: str) -> str:
     return match["subject"] if match else case
 
 
+def _files_below(root: Path) -> Iterator[Path]:
+    """Yield the files of a folder, through links to folders too, since a selection of cases is often made of these."""
+    been = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        place = Path(folder).resolve()
+        # A link may lead back up. Hidden folders are still being written; hidden files are macOS's companions.
+        folders[:] = [] if place in been else [name for name in folders if not name.startswith(".")]
+        if place not in been:
+            yield from (Path(folder) / name for name in files if not name.startswith("."))
+        been.add(place)
+
+
 def _from_brats(root: Path) -> list[TrainingCase]:
     groups: dict[tuple[Path, str], dict[str, Path]] = {}
-    for path in sorted(root.rglob("*")):
+    for path in sorted(_files_below(root)):
         match = _VOLUME_FILE.match(path.name)
-        # Hidden: what macOS leaves beside every file of an archive, and folders that are still being written.
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if match is None or hidden or not path.is_file():
+        if match is None:
             continue
         suffix = match["suffix"].lower()
         if path.name == _BRATS2020_MISNAMED_TRUTH:

@@ -51,6 +51,7 @@ class Evaluation:
         curves: corrections simulated per case, empty if not asked for.
         reliability: per case, empty if not asked for.
         pictures: by case and protocol, the slice with most tumour.
+        trained_on: names of the cases that the model was trained on, None where that is not known.
     """
 
     model: ModelInfo
@@ -58,6 +59,7 @@ class Evaluation:
     curves: tuple[EditCurve, ...] = ()
     reliability: tuple[Reliability, ...] = ()
     pictures: Mapping[tuple[str, Protocol], Picture] = field(default_factory=dict)
+    trained_on: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

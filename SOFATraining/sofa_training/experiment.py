@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,18 +141,46 @@ def run_experiment(
 def _row_on_fold(plan: Plan, row: str, fold: int, device: str, listener: Listener | None) -> tuple[CaseResult, ...]:
     config = row_config(plan, row, fold)
     folder = plan.out / row / f"fold{fold}"
+    _refuse_other_settings(plan, ROWS[row].weights_of or row, fold)
     if (folder / REPORT).is_file():  # written after the table
         return read_case_table(folder / CASES)
     checkpoint = _checkpoint(plan, ROWS[row].weights_of or row, fold, listener)
-    wanted = set(read_folds(plan.prepared / "folds.json")[fold].validation)
-    cases = [case for case in find_cases(plan.dataset) if case.name in wanted]
+    sides = read_folds(plan.prepared / "folds.json")[fold]
+    cases = [case for case in find_cases(plan.dataset) if case.name in set(sides.validation)]
     if not cases:
         raise InputError(f"{plan.dataset} has none of the cases that fold {fold} validates on.")
     sequences = tuple(m for m in MODALITIES if m.value in config.modalities)
     options = EvaluationOptions(PROTOCOLS, distances=False, sequences=sequences)
     evaluation = evaluate(cases, _predictor(ROWS[row], checkpoint, device), options)
-    write_report(evaluation, folder)
+    write_report(replace(evaluation, trained_on=frozenset(sides.train)), folder)
     return evaluation.results
+
+
+def _refuse_other_settings(plan: Plan, row: str, fold: int) -> None:
+    """Make sure that what is there already was trained as the plan asks.
+
+    Raises:
+        InputError: it was not; mixing both in one table would compare nothing.
+    """
+    out = plan.out / row / f"fold{fold}" / "run"
+    if not ROWS[row].trains or not (out / STATE_FILE).is_file():
+        return
+    there, asked = (
+        _flat(config.model_dump(mode="json")) for config in (resume_config(out), row_config(plan, row, fold))
+    )
+    other = next((key for key in asked if asked[key] != there.get(key)), None)
+    if other is not None:
+        raise InputError(
+            f"{out} was trained with {other} = {there.get(other)}, and now {asked[other]} is asked for; choose another "
+            "--out, or delete that folder to train it anew."
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _checkpoint(plan: Plan, row: str, fold: int, listener: Listener | None) -> Path:

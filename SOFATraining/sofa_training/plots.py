@@ -14,6 +14,7 @@ from sofa_engine.types import SUB_REGIONS
 from sofa_training.edits import EditCurve
 from sofa_training.evaluation import CaseResult
 from sofa_training.regions import REGIONS
+from sofa_training.reliability import Reliability
 
 #: Red, green and yellow as the sub-regions are shown everywhere else: NCR, ED, ET.
 _COLOURS = {1: (0.84, 0.15, 0.16), 2: (0.17, 0.63, 0.17), 4: (1.0, 0.85, 0.1)}
@@ -60,6 +61,29 @@ def edits_plot(curves: Sequence[EditCurve], target: float) -> bytes:
     reached = (np.maximum.accumulate(table, axis=1) >= target).mean(axis=0)
     right.step(range(longest), reached, where="post", color="tab:green")
     right.set(xlabel="corrected boxes", ylabel=f"share of cases at Dice {target:g}", ylim=(0, 1.02))
+    return _png(figure)
+
+
+def reliability_plot(cases: Sequence[Reliability]) -> bytes:
+    """Return a picture of how often a stated probability was right, over the voxels of all cases, per sub-region."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
+    for sub_region in SUB_REGIONS:
+        count, stated, observed = np.sum([case.bins[sub_region.index] for case in cases], axis=0)
+        some = count > 0
+        colour = _COLOURS[sub_region.label]
+        name = sub_region.value.upper()
+        left.plot(
+            stated[some] / count[some], observed[some] / count[some], "o-", markersize=3, color=colour, label=name
+        )
+        ranks = [case.rank[sub_region.index] for case in cases if np.isfinite(case.rank[sub_region.index])]
+        right.plot([sub_region.index] * len(ranks), ranks, "o", alpha=0.6, markersize=4, color=colour)
+    left.set(xlabel="stated probability", ylabel="share that is truth", xlim=(0, 1), ylim=(0, 1))
+    left.legend(fontsize=7, loc="upper left")
+    right.axhline(0, color="grey", linewidth=1)
+    right.set_xticks(range(len(SUB_REGIONS)), [r.value.upper() for r in SUB_REGIONS])
+    right.set(ylabel="rank correlation of predicted and true IoU", ylim=(-1.02, 1.02), xlim=(-0.5, 2.5))
     return _png(figure)
 
 

@@ -29,11 +29,13 @@ class Reliability:
             anything (probability above 0.01 or truth), in 15 bins; NaN where there is none.
         rank: Spearman correlation, over slices where first pass or truth has the sub-region, between the IoU that the
             model predicts and the true one; NaN with fewer than 3 slices or without variation.
+        bins: (3, 3, 15): per sub-region the voxels in each bin, the sum of their probabilities, and how many are truth.
     """
 
     case: str
     calibration_error: tuple[float, ...]
     rank: tuple[float, ...]
+    bins: np.ndarray
 
 
 class FirstAnswers:
@@ -69,21 +71,30 @@ class FirstAnswers:
         self._predictor.release()
 
 
-def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, bins: int = _BINS) -> float:
-    """Return the mean gap between stated probability and observed frequency, weighted by bin size; NaN for nothing.
+def calibration_bins(probability: np.ndarray, truth: np.ndarray, bins: int = _BINS) -> np.ndarray:
+    """Return, for bins of equal width, the number of values, the sum of their probabilities, and how many are true.
 
     Args:
         probability: (n,), 0 to 1.
         truth: bool (n,).
-        bins: equal widths.
+        bins: how many.
+
+    Returns:
+        float64 (3, bins).
     """
-    if probability.size == 0:
-        return float("nan")
     place = np.minimum((probability * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    stated = np.bincount(place, weights=probability, minlength=bins)
-    observed = np.bincount(place, weights=truth.astype(np.float64), minlength=bins)
-    return float(np.abs(stated - observed).sum() / count.sum())
+    weights = (None, probability, truth.astype(np.float64))
+    return np.stack([np.bincount(place, weights=w, minlength=bins).astype(np.float64) for w in weights])
+
+
+def expected_calibration_error(bins: np.ndarray) -> float:
+    """Return the mean gap between stated probability and observed frequency, weighted by bin size; NaN for nothing.
+
+    Args:
+        bins: as `calibration_bins` returns them.
+    """
+    count, stated, observed = bins
+    return float(np.abs(stated - observed).sum() / count.sum()) if count.any() else float("nan")
 
 
 def measure_reliability(
@@ -100,7 +111,7 @@ def measure_reliability(
     crop = brain_box(normalise_case(working.case)[1])
     truth = working.truth[crop.slices]
     final = session.probabilities()[(slice(None), *crop.slices)].astype(np.float32)
-    calibration, rank = [], []
+    bins, rank = [], []
     hits = np.zeros((len(SUB_REGIONS), crop.shape[0]))
     unions = np.zeros_like(hits)
     quality = np.zeros_like(hits)
@@ -118,10 +129,10 @@ def measure_reliability(
         there = truth == sub_region.label
         probability = final[sub_region.index]
         counted = there | (probability > 0.01)
-        calibration.append(expected_calibration_error(probability[counted], there[counted]))
+        bins.append(calibration_bins(probability[counted], there[counted]))
         some = unions[sub_region.index] > 0
         rank.append(_spearman(quality[sub_region.index][some], (hits / np.maximum(unions, 1))[sub_region.index][some]))
-    return Reliability(name, tuple(calibration), tuple(rank))
+    return Reliability(name, tuple(map(expected_calibration_error, bins)), tuple(rank), np.stack(bins))
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:

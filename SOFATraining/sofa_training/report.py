@@ -1,9 +1,9 @@
-"""What an evaluation leaves behind: cases.csv, summary.csv and report.html."""
+"""What an evaluation leaves behind: a page, and tables with every number of it."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,19 @@ from sofa_engine.errors import InputError, OutputError
 from sofa_engine.types import SUB_REGIONS
 from sofa_training.edits import EditCurve
 from sofa_training.evaluation import CaseResult, Evaluation
-from sofa_training.plots import case_picture, dice_plot, edits_plot
+from sofa_training.plots import case_picture, dice_plot, edits_plot, reliability_plot
 from sofa_training.protocols import Protocol
+from sofa_training.regions import REGIONS
 from sofa_training.reliability import Reliability
+from sofa_training.report_tables import write_comparisons, write_edits, write_reliability
 from sofa_training.statistics import Comparison, compare
 from sofa_training.summary import Mean, RegionSummary, read_case_table, summarise, write_case_table, write_summary
 
 CASES, SUMMARY, REPORT = "cases.csv", "summary.csv", "report.html"
+COMPARISONS, EDITS, RELIABILITY = "comparisons.csv", "edits.csv", "reliability.csv"
 #: Dice that a corrected case should reach.
 TARGET_DICE = 0.85
+_NOTHING_IN_COMMON = "{} has no case in common with this evaluation under the same protocol."
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class _ProtocolPart:
     rows: tuple[RegionSummary, ...]
     plot: str
     pictures: tuple[str, ...]
+    cases: tuple[CaseResult, ...]
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,16 @@ def write_report(evaluation: Evaluation, out: Path, *, against: Path | None = No
     """
     rows = summarise(evaluation.results)
     comparisons = compare_with(evaluation.results, against) if against is not None else ()
+    make_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         write_case_table(evaluation.results, out / CASES)
         write_summary(rows, out / SUMMARY)
+        if comparisons:
+            write_comparisons(comparisons, out / COMPARISONS)
+        if evaluation.curves:
+            write_edits(evaluation.curves, out / EDITS)
+        if evaluation.reliability:
+            write_reliability(evaluation.reliability, out / RELIABILITY)
         part = out / f"{REPORT}.part"
         part.write_text(_page(evaluation, rows, comparisons, against), encoding="utf-8")
         part.replace(out / REPORT)
@@ -77,6 +88,28 @@ def write_report(evaluation: Evaluation, out: Path, *, against: Path | None = No
             f"The report cannot be written to {out} ({error.strerror}); choose another folder."
         ) from error
     return rows
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a report.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be created ({error.strerror}); choose another folder.") from error
+
+
+def check_comparable(other: Path, cases: Collection[str], protocols: Collection[Protocol]) -> None:
+    """Make sure, before anything is computed, that `compare_with` will have something to compare.
+
+    Raises:
+        InputError: `other` is no evaluation, or has none of these cases under one of these protocols.
+    """
+    if not any(r.case in cases and r.protocol in protocols for r in read_case_table(other / CASES)):
+        raise InputError(_NOTHING_IN_COMMON.format(other))
 
 
 def compare_with(results: Sequence[CaseResult], other: Path) -> tuple[Comparison, ...]:
@@ -99,8 +132,14 @@ def compare_with(results: Sequence[CaseResult], other: Path) -> tuple[Comparison
                 first.append(theirs[key])
                 second.append(score.dice)
     if not pairs:
-        raise InputError(f"{other} has no case in common with this evaluation under the same protocol.")
+        raise InputError(_NOTHING_IN_COMMON.format(other))
     return compare(pairs)
+
+
+def seen_cases(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return the measured cases that the model was trained on, which say nothing about new patients."""
+    measured = dict.fromkeys(result.case for result in evaluation.results)
+    return tuple(case for case in measured if case in (evaluation.trained_on or ()))
 
 
 def _page(
@@ -111,10 +150,14 @@ def _page(
     return environment.get_template("evaluation.html.j2").render(
         model=evaluation.model,
         cases=len({result.case for result in evaluation.results}),
+        seen=seen_cases(evaluation),
+        known=evaluation.trained_on is not None,
+        regions=REGIONS,
         protocols=[_protocol_part(evaluation, rows, protocol) for protocol in protocols],
         edits=_edits_part(evaluation.curves),
         target=TARGET_DICE,
         reliability=_reliability_rows(evaluation.reliability),
+        reliability_plot=_inline(reliability_plot(evaluation.reliability)) if evaluation.reliability else "",
         comparisons=comparisons,
         other=against.name if against is not None else "",
     )
@@ -130,7 +173,7 @@ def _protocol_part(evaluation: Evaluation, rows: Sequence[RegionSummary], protoc
             title = f"{name} of {len(ranked)}: {result.case}, mean Dice {_mean_dice(result):.3f}"
             pictures.append(_inline(case_picture(*evaluation.pictures[result.case, protocol], title)))
     mine = tuple(row for row in rows if row.protocol is protocol)
-    return _ProtocolPart(protocol, mine, _inline(dice_plot(own)), tuple(pictures))
+    return _ProtocolPart(protocol, mine, _inline(dice_plot(own)), tuple(pictures), tuple(ranked))
 
 
 def _mean_dice(result: CaseResult) -> float:

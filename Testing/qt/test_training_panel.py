@@ -2,105 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import slicer
-from PySide6 import QtCore, QtGui, QtWidgets
+from training_panel_tools import TrainingPanel, trainingPanel
 
-from training_tools import prepareDataset, writeCase, writeConfiguration, writeDataset, writeStart
+from training_tools import writeCase
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Most of these tests start a training, which loads PyTorch.
 pytestmark = pytest.mark.slow
 
 
-class TrainingPanel:
-    """The training module's panel and a user in front of it."""
-
-    def __init__(self, standIn: Any, folder: Path) -> None:
-        self.slicer, self.folder = standIn, folder
-        self.segmentModule = standIn.load(ROOT / "SOFASegment" / "SOFASegment.py")
-        self.module = standIn.load(ROOT / "SOFATraining" / "SOFATraining.py")
-        self.host = self.module.widgetRepresentation()
-        self.host.enter()
-
-    @property
-    def widget(self) -> Any:
-        return self.host.self()
-
-    @property
-    def ui(self) -> Any:
-        return self.widget.ui
-
-    @property
-    def controller(self) -> Any:
-        return self.widget.logic.controller
-
-    @property
-    def state(self) -> Any:
-        return self.controller.state
-
-    @property
-    def said(self) -> str:
-        return self.ui.messageLabel.text
-
-    def wait(self, until: Callable[[], object], seconds: float = 120) -> None:
-        end = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < end, f"nothing happened; the panel says: {self.said!r}"
-            QtWidgets.QApplication.processEvents()
-            time.sleep(0.01)
-
-    def chooseDataset(self, *, prepared: bool = True) -> Path:
-        """Choose a folder of two patients and have it checked."""
-        dataset = writeDataset(self.folder / "cases")
-        if prepared:
-            prepareDataset(dataset, self.folder / "cases-training" / "prepared")
-        self.ui.datasetPathLineEdit.currentPath = str(dataset)
-        self.ui.checkButton.click()
-        self.wait(lambda: not self.controller.busy)
-        return dataset
-
-    def chooseTiny(self, epochs: int) -> None:
-        """Choose a network and settings with which an epoch takes a moment."""
-        self.ui.startWeightsPathLineEdit.currentPath = str(writeStart(self.folder / "start.safetensors"))
-        self.ui.configurationPathLineEdit.currentPath = str(writeConfiguration(self.folder / "settings.toml"))
-        self.ui.partComboBox.currentIndex = 1
-        self.ui.epochsSpinBox.value = epochs
-
-    def train(self, epochs: int = 400, steps: int = 2) -> None:
-        """Start a training and let it do some steps."""
-        self.chooseDataset()
-        self.chooseTiny(epochs)
-        self.ui.startButton.click()
-        self.wait(lambda: self.controller.training and self.controller.run.status.done >= steps)
-
-    def cells(self, name: str, row: int) -> list[str]:
-        table = getattr(self.ui, name)
-        return [table.item(row, column).text() for column in range(table.columnCount)]
-
-    def closeWindow(self) -> bool:
-        """Close Slicer's main window; False where it stays open."""
-        event = QtGui.QCloseEvent()
-        QtWidgets.QApplication.sendEvent(self.slicer.mainWindow, event)
-        return event.isAccepted()
-
-
 @pytest.fixture
 def panel(slicer_stand_in: Any, tmp_path: Path) -> Iterator[TrainingPanel]:
-    QtCore.QSettings().clear()
-    panel = TrainingPanel(slicer_stand_in, tmp_path)
-    yield panel
-    controller = panel.controller
-    if controller.run is not None and controller.run.child is not None:
-        controller.run.child.end()
-    if controller.busy:
-        controller.stop()
+    with trainingPanel(slicer_stand_in, tmp_path) as panel:
+        yield panel
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, function: str, reply: bool) -> list[str]:
@@ -145,7 +66,7 @@ def test_a_training_from_the_button_to_the_segmentation_module(panel, monkeypatc
     last, best = panel.cells("diceTable", 0), panel.cells("diceTable", 1)
     assert sum(map(float, last)) <= sum(map(float, best))
     assert best == [f"{panel.controller.result.dice[name]:.3f}" for name in ("NCR", "ED", "ET", "TC", "WT")]
-    assert "1 cases train, 1 validate, on cpu." in panel.ui.factsLabel.text
+    assert "Cases: 1 for training, 1 for validation; on cpu." in panel.ui.factsLabel.text
     assert "truth as lines, prediction filled" in panel.ui.previewLabel.text
     checkpoint = panel.state.runFolder / "best.safetensors"
     assert str(checkpoint) in panel.ui.cardLabel.text
@@ -159,6 +80,12 @@ def test_a_training_from_the_button_to_the_segmentation_module(panel, monkeypatc
     segmenting = panel.segmentModule.widgetRepresentation().self()
     assert segmenting.ui.weightsPathLineEdit.currentPath == str(checkpoint)
     assert segmenting.advanced.settings.weights == str(checkpoint)
+
+    from SOFASegmentQt.settings import EngineSettings
+
+    replace(EngineSettings.load(), url="https://gpu.clinic.example:8484").save()
+    panel.ui.useResultButton.click()
+    assert panel.said.startswith("The segmentation runs on https://gpu.clinic.example:8484, which has its own")
 
 
 def test_pause_resume_and_stop(panel, monkeypatch):
@@ -189,6 +116,28 @@ def test_pause_resume_and_stop(panel, monkeypatch):
     panel.wait(lambda: not panel.controller.busy)
     assert panel.ui.startButton.text == "Start training"
     assert panel.ui.useResultButton.enabled
+
+
+def test_stopping_or_quitting_while_cases_are_prepared_leaves_no_process(panel, monkeypatch):
+    panel.chooseDataset(prepared=False)
+    panel.chooseTiny(2)
+
+    def preparing() -> list[psutil.Process]:
+        panel.ui.startButton.click()
+        panel.wait(lambda: panel.controller.phase.value == "preparing")
+        assert panel.ui.startButton.text == "Pause" and not panel.ui.startButton.enabled
+        return psutil.Process().children(recursive=True)
+
+    started = preparing()
+    panel.ui.stopButton.click()
+    assert panel.ui.startButton.text == "Start training" and panel.ui.startButton.enabled
+    assert panel.ui.progressFrame._native.isHidden()
+    started += preparing()
+    answer(monkeypatch, "confirmYesNoDisplay", True)
+    assert panel.closeWindow()
+    assert not panel.controller.busy
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
 
 
 def test_a_training_survives_another_module_and_a_reload_of_this_one(panel):
@@ -263,24 +212,10 @@ def test_the_curves_take_the_views_and_give_them_back(panel):
 
 
 def test_the_case_that_was_just_corrected_is_added_and_checked(panel):
-    from fakes import fake_case
-    from mrml_tools import addVolumes
-    from sofa_engine.types import Box, Modality
-    from SOFASegmentLib.geometry import localGeometry
-    from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
-    from SOFASegmentLib.segments import Segments, createSegmentationNode
+    from sofa_engine.types import Modality
 
     dataset = panel.chooseDataset(prepared=False)
-    case, labels = fake_case()
-    nodes = addVolumes(slicer.mrmlScene, case)
-    truth = createSegmentationNode(nodes[Modality.T1C])
-    Segments(truth, localGeometry(nodes[Modality.T1C])).write(Box((0, 0, 0), labels.shape), labels)
-    segmented = SceneState.fromScene(slicer.mrmlScene)
-    segmented.setInputs(nodes)
-    segmented.set(SEGMENTATION, truth)
-    panel.host.enter()
-
-    panel.ui.takeCaseButton.click()
+    truth, nodes = panel.takeSegmentedCase()
     assert panel.ui.truthSelector.currentNode() is truth
     assert panel.ui.flairSelector.currentNode() is nodes[Modality.FLAIR]
     assert panel.ui.caseNameLineEdit.placeholderText == "Patient"

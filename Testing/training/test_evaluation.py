@@ -19,8 +19,8 @@ from sofa_training.metrics import RegionScore
 from sofa_training.paper_tables import TABLES, lines
 from sofa_training.protocols import Protocol
 from sofa_training.regions import REGIONS
-from sofa_training.reliability import expected_calibration_error
-from sofa_training.report import compare_with, write_report
+from sofa_training.reliability import FirstAnswers, calibration_bins, expected_calibration_error
+from sofa_training.report import COMPARISONS, EDITS, RELIABILITY, compare_with, write_report
 from sofa_training.summary import read_case_table, summarise, write_case_table
 from sofa_training.tta import MirroredPredictor
 
@@ -116,9 +116,9 @@ def test_edits_raise_the_curve_to_the_target(brats_folder: Path):
 
 def test_calibration_error_is_zero_for_honest_probabilities_and_their_gap_otherwise():
     truth = np.arange(1000) % 10 < 3
-    assert expected_calibration_error(np.full(1000, 0.3), truth) == pytest.approx(0, abs=1e-9)
-    assert expected_calibration_error(np.full(1000, 0.9), truth) == pytest.approx(0.6)
-    assert np.isnan(expected_calibration_error(np.array([]), np.array([])))
+    error = {p: expected_calibration_error(calibration_bins(np.full(1000, p), truth)) for p in (0.3, 0.9)}
+    assert error == pytest.approx({0.3: 0, 0.9: 0.6}, abs=1e-9)
+    assert np.isnan(expected_calibration_error(calibration_bins(np.array([]), np.array([], bool))))
 
 
 def test_reliability_is_measured_per_sub_region(brats_folder: Path):
@@ -126,6 +126,30 @@ def test_reliability_is_measured_per_sub_region(brats_folder: Path):
     (row,) = evaluate(find_cases(brats_folder)[:1], BrightnessPredictor(), options).reliability
     assert all(0 <= value < 0.6 for value in row.calibration_error)
     assert all(np.isnan(value) for value in row.rank), "a constant estimate ranks nothing"
+    assert row.bins.shape == (3, 3, 15) and (row.bins[:, 0].sum(axis=1) > 0).all()
+
+
+def test_what_the_model_has_said_of_a_slice_is_not_computed_again(brats_folder: Path):
+    predictor = BrightnessPredictor()
+    decoded: list[int] = []
+    segment = predictor.segment
+    predictor.segment = lambda slices, **more: (decoded.extend(slices), segment(slices, **more))[1]  # type: ignore
+    options = EvaluationOptions(ALL, distances=False, edits=3, reliability=True)
+    evaluate(find_cases(brats_folder)[:1], predictor, options)
+    assert len(decoded) == len(set(decoded)), "neither reliability nor corrections decode a first pass again"
+    remembering = FirstAnswers(predictor)
+    for slices in (np.array([3, 1]), np.array([1, 2, 3])):
+        again, fresh = remembering.segment(slices), segment(slices)
+        np.testing.assert_array_equal(again.probabilities, fresh.probabilities)
+        np.testing.assert_array_equal(again.quality, fresh.quality)
+
+
+def test_corrections_start_from_the_first_pass_whatever_was_measured_before(brats_folder: Path):
+    def curve(*protocols: Protocol) -> EditCurve:
+        options = EvaluationOptions(protocols, distances=False, edits=4)
+        return evaluate(find_cases(brats_folder)[:1], BrightnessPredictor(blind_to="et"), options).curves[0]
+
+    assert curve(Protocol.AUTO) == curve(*ALL)
 
 
 def test_the_report_holds_tables_pictures_and_the_test_against_another_run(brats_folder: Path, tmp_path: Path):
@@ -137,12 +161,28 @@ def test_the_report_holds_tables_pictures_and_the_test_against_another_run(brats
     page = (tmp_path / "better" / "report.html").read_text(encoding="utf-8")
     for words in ("Protocol “auto”", "nothing of the truth is used", "nothing drawn", "Wilcoxon", "Reliability"):
         assert words in page
-    assert page.count("data:image/png;base64,") == 5 and "http" not in page
+    assert page.count("data:image/png;base64,") == 6 and "http" not in page
+    assert "it is not known here whether it" in page
+    for case in cases:
+        assert f"<td>{case.name}</td>" in page, "every case has its line"
+    rows_of = {name: list(csv.DictReader((tmp_path / "better" / name).open())) for name in (COMPARISONS, EDITS)}
+    assert [row["name"] for row in rows_of[COMPARISONS]] == [f"auto {region}" for region in REGIONS]
+    assert {row["case"] for row in rows_of[EDITS]} == {case.name for case in cases}
+    assert len(list(csv.DictReader((tmp_path / "better" / RELIABILITY).open()))) == 3 * len(cases)
     with (tmp_path / "better" / "summary.csv").open() as file:
         table = list(csv.DictReader(file))
     assert float(table[0]["dice_mean"]) == pytest.approx(rows[0].dice.mean, rel=1e-4) and len(table) == len(REGIONS)
     gained = {row.name: row for row in compare_with(better.results, tmp_path / "worse")}
     assert gained["auto ET"].mean_difference > 0.7 and gained["auto ET"].p == pytest.approx(2 / 2**5)
+
+
+def test_cases_that_the_model_was_trained_on_are_marked_in_the_report(brats_folder: Path, tmp_path: Path):
+    cases = find_cases(brats_folder)[:2]
+    evaluation = evaluate(cases, BrightnessPredictor(), EvaluationOptions(distances=False, pictures=False))
+    write_report(replace(evaluation, trained_on=frozenset({cases[1].name})), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The model was trained on 1 of these 2 cases" in page
+    assert f"<td>{cases[1].name} *</td>" in page and f"<td>{cases[0].name}</td>" in page
 
 
 def test_a_table_of_cases_reads_back(tmp_path: Path):

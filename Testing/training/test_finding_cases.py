@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -135,6 +136,17 @@ def test_a_line_of_a_csv_that_cannot_be_understood_is_named(tmp_path: Path, cont
     with pytest.raises(InputError) as error:
         find_cases(tmp_path / "table.csv")
     assert words in str(error.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_selection_made_of_links_is_found_even_if_one_leads_in_a_circle(patients, tmp_path: Path):
+    patients.brats(tmp_path / "all", "BraTS2021_00001", 1)
+    patients.brats(tmp_path / "all", "BraTS2021_00002", 2)
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    (chosen / "BraTS2021_00002").symlink_to(tmp_path / "all" / "BraTS2021_00002")
+    (chosen / "again").symlink_to(chosen)
+    assert [case.name for case in find_cases(chosen)] == ["BraTS2021_00002"]
 
 
 def test_what_macos_and_a_case_that_is_being_added_leave_beside_the_files_is_no_case(patients, tmp_path: Path):

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from sofa_cli.main import app
 from sofa_training.config import dump_config
+from sofa_training.experiment import ROWS
 from sofa_training.folds import read_folds
 
 
@@ -39,6 +40,18 @@ def test_prepare_train_and_evaluate_in_a_row(sofa, brats_folder: Path, tiny, tmp
         rows = list(csv.DictReader(file))
     assert {row["protocol"] for row in rows} == {"auto", "oracle"} and len({row["case"] for row in rows}) == 1
     assert "Report:" in result.output and (tmp_path / "evaluation" / "report.html").is_file()
+    page = (tmp_path / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "was trained on" not in page and "is not known" not in page, "the fold was held out, and the run says so"
+
+    held_out = rows[0]["case"]
+    trained_on = next(f"BraTS2021_{n:05d}" for n in range(5) if f"BraTS2021_{n:05d}" != held_out)
+    result = sofa(
+        "evaluate", brats_folder, "--weights", tmp_path / "run/best.safetensors", "--case", held_out, "--case",
+        trained_on, "--against", tmp_path / "evaluation", "--out", tmp_path / "all", "--device", "cpu",
+        "--no-distances",
+    )  # fmt: skip
+    words = " ".join(result.output.split())
+    assert f"was trained on 1 of these 2 cases, {trained_on} for one" in words and "Wilcoxon" in words
 
 
 def test_bad_cases_are_listed_and_stop_everything_unless_left_out(sofa, patients, tmp_path: Path):
@@ -89,6 +102,8 @@ def test_a_configuration_can_be_shown_and_a_typo_in_it_ends_with_a_sentence(sofa
         (["--protocol", "automatic"], "auto, box3d, oracle"),
         (["--case", "nobody"], "has no case nobody"),
         (["--folds", "nowhere.json"], "is not a list of folds"),
+        (["--against", "nowhere"], "is not the table of an evaluation"),
+        (["--out", "/dev/null/here"], "cannot be created"),
     ],
 )
 def test_an_evaluation_that_cannot_be_done_ends_with_a_sentence(sofa, brats_folder: Path, arguments, words: str):
@@ -111,6 +126,26 @@ def test_a_row_of_the_experiment_runs_alone_resumes_and_prints_its_tables(sofa, 
     assert [row["paper_mean"] for row in full] == ["0.71", "0.84", "0.9", "0.9"]
     assert all(0 <= float(row["mean"]) <= 1 and row["cases"] == "2" for row in full)
     assert sofa(*arguments, *settings).exit_code == 0 and checkpoint.stat().st_mtime_ns == written
+    other = sofa(*arguments, *settings[:2])
+    assert other.exit_code == 2
+    assert "was trained with run.validate_every = 1, and now 8 is asked for" in " ".join(other.output.split())
+
+
+@pytest.mark.slow
+def test_the_smoke_experiment_runs_every_row_and_fills_every_table(sofa, tmp_path: Path):
+    settings = ["--set", "run.epochs=1", "--set", "run.validate_every=1"]
+    result = sofa("experiment", "paper", "--smoke", "--out", tmp_path, "--device", "cpu", *settings)
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    for number in (1, 2, 3, 4):
+        for protocol in ("oracle", "auto"):
+            assert any(f"Table {number}:" in line for line in result.output.splitlines())
+            assert f"ours under protocol {protocol}" in words
+    assert "image-free control: ellipse in the same box of every slice" in words
+    with (tmp_path / "tables.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert {row["row"] for row in table} == set(ROWS) and {row["protocol"] for row in table} == {"oracle", "auto"}
+    assert all(row["cases"] == "2" for row in table), "every row was measured in every column of its tables"
 
 
 def test_an_unknown_row_or_experiment_is_said(sofa, tmp_path: Path):
