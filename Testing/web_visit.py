@@ -101,6 +101,11 @@ class Visit:
         until(lambda: np.any(self.picture() != seen))
         return self.quiet_picture()
 
+    def await_picture(self, condition: Any) -> np.ndarray:
+        """What the views show once it satisfies a condition, and nothing moves any more."""
+        until(lambda: condition(self.picture()))
+        return self.quiet_picture()
+
     def choose(self, label: str, title: str) -> None:
         """Choose from a list by what it and the choice are called."""
         self.page.locator(".v-select", has=self.page.get_by_label(label, exact=True)).click()

@@ -89,7 +89,7 @@ def test_the_tab_key_reaches_every_control(guest):
         - set(reached)
         - {name for name in ("Undo (Ctrl+Z)",) if guest.button(name).is_disabled()}
     )
-    assert missing == set()
+    assert missing == set(), reached
 
 
 def test_an_error_is_seen_though_the_panel_covers_a_narrow_window(guest, tmp_path: Path):

@@ -69,7 +69,7 @@ def test_a_box_is_placed_by_the_keyboard_alone(guest):
     guest.await_state("phase", "ready")
     before = guest.volume("ed")
     guest.button("Boxes of Oedema").press("Enter")
-    guest.page.locator(".v-overlay--active .v-list-item").get_by_text("Place the box by numbers").press("Enter")
+    guest.page.locator(".v-overlay--active .v-list-item", has_text="Place the box by numbers").press("Enter")
     faces = guest.page.locator(".sofa-edges").get_by_role("slider")
     until(lambda: faces.count() == 6)
     first = int(faces.nth(1).get_attribute("aria-valuenow"))

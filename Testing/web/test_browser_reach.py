@@ -95,10 +95,10 @@ def test_without_a_certificate_it_listens_nowhere_but_on_this_computer(case_fold
 
 
 @pytest.fixture
-def engine() -> Iterator[LocalEngine]:
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEngine]:
     """An engine of its own, as `sofa serve` runs one."""
-    path = os.pathsep.join(map(str, (_TESTING.parent / "SOFASegment", _TESTING)))
-    engine = LocalEngine(factory="web_sessions:open_quick", environment={"PYTHONPATH": path}, timeout_s=120 * PATIENCE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (_TESTING.parent / "SOFASegment", _TESTING))))
+    engine = LocalEngine(factory="web_sessions:open_quick", timeout_s=120 * PATIENCE)
     with engine:
         yield engine
 
