@@ -51,7 +51,11 @@ def loadVolumes(scene: Any, folder: Path) -> list[Any]:
 
     found = volumes_in(Path(folder))
     if len(found) > _MOST_VOLUMES:
-        raise InputError(f"There are {len(found)} volumes; choose a folder with the sequences of one patient alone.")
+        raise InputError(
+            _("There are {count} volumes; choose a folder with the sequences of one patient alone.").format(
+                count=len(found)
+            )
+        )
     return _loadAll(scene, found)
 
 

@@ -99,7 +99,7 @@ def test_sequences_that_are_not_given_do_not_reach_the_model(brats_folder: Path)
     predictor = BrightnessPredictor()
     seen: list[tuple[Modality, ...]] = []
     encode = predictor.encode
-    predictor.encode = lambda images, modalities, **k: (seen.append(modalities), encode(images, modalities))  # type: ignore
+    predictor.encode = lambda images, modalities, *_, **k: (seen.append(modalities), encode(images, modalities))  # type: ignore
     options = EvaluationOptions(distances=False, sequences=(Modality.FLAIR,))
     evaluate(find_cases(brats_folder)[:1], predictor, options)
     assert seen == [(Modality.FLAIR,)]
