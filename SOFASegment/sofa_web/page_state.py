@@ -90,6 +90,8 @@ def defaults() -> dict[str, Any]:
         "background": None,
         "foreground": None,
         "foreground_opacity": 0.5,
+        # As a list in the template it would be a new one at every change of the page, and close what was opened.
+        "open_panels": [0, 1],
         "window": [0.0, 1.0],
         "window_least": 0.0,
         "window_most": 1.0,

@@ -44,6 +44,12 @@ def green_share(picture: np.ndarray) -> float:
     return float(((green > red + 25) & (green > blue + 25)).mean())
 
 
+def greenness(picture: np.ndarray) -> float:
+    """How far green outweighs red and blue, mean over pixels."""
+    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
+    return float(np.clip(green - np.maximum(red, blue), 0, None).mean())
+
+
 def test_each_of_the_four_sequences_can_be_looked_at(guest):
     seen = guest.quiet_picture()
     for title in ("T1", "T2", "FLAIR"):
@@ -88,7 +94,7 @@ def test_segments_are_filled_as_strongly_as_wished_and_outlined(guest):
     seen = guest.quiet_picture()
     fill = guest.slider("Opacity of the segments")
     fill.press("End")
-    guest.await_picture(lambda now: green_share(now) > 1.1 * green_share(seen))
+    guest.await_picture(lambda now: greenness(now) > 1.3 * greenness(seen))
     fill.press("Home")
     lines = guest.await_picture(lambda now: green_share(now) < 0.5 * green_share(seen))
     guest.page.get_by_label("Outline of the segments").click()

@@ -107,7 +107,7 @@ def test_a_locked_sub_region_keeps_its_box_and_its_voxels(guest):
 def test_a_box_is_deleted_and_brought_back_from_its_menu(guest):
     before = guest.volume("ncr")
     guest.button("Boxes of Necrotic core").click()
-    guest.page.get_by_text("Delete a box").click()
+    guest.page.get_by_text("Delete the box").click()
     assert guest.await_volume_other_than("ncr", before) == 0
     guest.button("Boxes of Necrotic core").click()
     guest.page.get_by_text("Back to the first box").click()

@@ -97,6 +97,8 @@ class DisplayLogic:
         node = self._workspace.scene.GetNodeByID(background) if background else None
         if node is not None and window[1] > window[0]:
             VolumeWindowLevel.set_volume_node_display_min_max_range(node, *window)
+            # trame-slicer draws when a view's layers change, not when a volume's display does.
+            self._views.redraw()
 
     def _on_looks(self, **_: object) -> None:
         node = self._workspace.state.get(SEGMENTATION)

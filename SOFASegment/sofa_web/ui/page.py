@@ -42,7 +42,7 @@ def build_page(page: Page, server: Server) -> None:
             segment_section(page)
             sub_regions_section(page)
             with v.VExpansionPanels(
-                variant="accordion", multiple=True, flat=True, model_value=("[0, 1]",), classes="sofa-panels"
+                variant="accordion", multiple=True, flat=True, v_model=("open_panels",), classes="sofa-panels"
             ):
                 judge_section(page)
                 display_section(page)
