@@ -40,7 +40,6 @@ def main() -> None:
     from sofa_web.page import Page  # noqa: PLC0415  (trame's widgets look for the server that was made first)
 
     page = Page(server, config)
-    signal.signal(signal.SIGTERM, lambda *_: _leave(page))
     server.controller.on_server_bind.add(lambda web_server: _bind(web_server.app, config, page))
     server.controller.on_server_ready.add(lambda **_: _ready(server, config, page))
     server.start(port=0, host="127.0.0.1", timeout=0, open_browser=False, show_connection_info=False)
@@ -61,6 +60,8 @@ def _bind(app: web.Application, config: VisitorConfig, page: Page) -> None:
 
 
 def _ready(server: Server, config: VisitorConfig, page: Page) -> None:
+    # Not before: the web server sets a handler of its own while it starts.
+    signal.signal(signal.SIGTERM, lambda *_: _leave(page))
     part = config.ready_file.with_suffix(".part")
     part.write_text(str(server.port), encoding="utf-8")
     part.replace(config.ready_file)
