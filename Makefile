@@ -65,7 +65,6 @@ format: $(VENV)/.test ## Bring the code into the common style
 
 bench: $(VENV)/.test ## Time the engine against the plain way, in one run
 	@$(PY) Testing/bench/run.py
-	@$(PY) Testing/bench/training.py
 
 screenshots: $(VENV)/.test ## Take the pictures of the Slicer module anew: CASE=folder of a BraTS 2021 case
 	@$(PY) Testing/take_screenshots.py "$(CASE)"

@@ -25,11 +25,6 @@ class Timing:
         """Median, in seconds."""
         return statistics.median(self.repeats)
 
-    @property
-    def spread(self) -> float:
-        """Longest over shortest: how much the machine was disturbed."""
-        return max(self.repeats) / min(self.repeats)
-
 
 def timed(work: Callable[[], object], repeats: int, *, warm_up: int = 1) -> Timing:
     """Time `work`, after `warm_up` runs that do not count."""
@@ -51,15 +46,18 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Return the best rate of a square matrix product, in floating-point operations a second."""
+    size = 8192 if device.type == "cuda" else 2048
     a = torch.randn(size, size, device=device).to(dtype)
     timing = timed(lambda: a @ a, repeats=5, warm_up=2)
     return 2 * size**3 / min(timing.repeats)
 
 
-def peak_memory_gib() -> float:
-    """Return the largest resident size that this process has had, in GiB."""
+def peak_memory_gib(device: torch.device) -> float:
+    """Return the most memory that this process has had: the GPU's where it computes there, else resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     status = Path("/proc/self/status")
     if status.is_file():
         line = next(text for text in status.read_text(encoding="utf-8").splitlines() if text.startswith("VmHWM"))

@@ -1,30 +1,32 @@
-"""SOFA's own way on the same case: first pass, visible slice and whole box after a drag."""
+"""SOFA's own way on the same case: first pass, visible slice and whole box after a drag, memory, cost over size."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from itertools import cycle
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.clock import Timing, timed
+from bench.cases import Patient, patient
+from bench.clock import Timing, matrix_rate, peak_memory_gib, timed
+from bench.rehearsal import Rehearsal
+from expert_predictor import ExpertPredictor
 from sofa_engine.api import ModelInfo
-from sofa_engine.case import Case
-from sofa_engine.geometry import Geometry
 from sofa_engine.loading import load_predictor
 from sofa_engine.model.config import ModelConfig
 from sofa_engine.model.network import SofaModel
-from sofa_engine.options import SessionOptions
-from sofa_engine.runtime import choose_device
+from sofa_engine.predictor import Predictor
+from sofa_engine.runtime import choose_device, tune_allocator
 from sofa_engine.session import SegmentationSession
 from sofa_engine.torch_predictor import TorchPredictor
 from sofa_engine.types import MODALITIES, Box, SubRegion
 
-#: Slices and pixels of the box that is dragged, around the middle of the volume.
-BOX_SLICES, BOX_PIXELS = 40, 60
+#: Crops (rows, columns) whose cost is plotted, `GROWTH_SLICES` slices each.
+SIZES = [(64, 64), (96, 96), (128, 128), (192, 160), (256, 256)]
+GROWTH_SLICES = 8
 
 
 @dataclass(frozen=True)
@@ -32,126 +34,132 @@ class OurTimes:
     """What a user waits for.
 
     Attributes:
-        first_pass: whole case, opened and normalised already, seconds.
-        slices: slices that were computed.
-        visible: one slice after a drag.
-        box: a box of `BOX_SLICES` slices after a drag.
-        flop: floating-point operations of encoding and of the first pass's masks.
+        weights: which weights; random ones cost the same.
         precision: what the network computed in.
-        voxels: voxels of the crop, for the growth with the brain's size.
+        first_pass: normalising, both passes and labels, seconds.
+        slices: slices of brain that the first pass was timed on.
+        case_slices: slices of brain in the whole case; where there are more, the first pass is extrapolated.
+        visible: one slice after a drag.
+        box: a box of `box_slices` slices after a drag.
+        box_slices: slices of that box.
+        flop: floating-point operations of that first pass, counted while it ran.
+        rate: best rate of a matrix product in the same precision, operations a second.
+        peak_gib: largest memory of the process that did it all, the case and PyTorch included.
     """
 
+    weights: str
+    precision: str
     first_pass: Timing
     slices: int
+    case_slices: int
     visible: Timing
     box: Timing
+    box_slices: int
     flop: float
-    precision: str
-    voxels: int
+    rate: float
+    peak_gib: float
 
 
-def time_ours(model: SofaModel, case: Case, repeats: int, device: str = "auto") -> OurTimes:
-    """Time a session of a model on a case; every repeat of the first pass encodes anew."""
-    target = choose_device(device)
-    info = ModelInfo("bench", "", model.config.arrangement, model.config.mode.value, str(target), trained=False)
-    predictor = TorchPredictor(model, info, device=target)
-    sessions: list[SegmentationSession] = []
+def time_ours(arrangement: ModelConfig | None, repeats: int, sample: int | None) -> dict[str, object]:
+    """Time sessions on the case.
 
-    def first_pass() -> None:
-        if sessions:
-            sessions.pop().close()
-        session = SegmentationSession(case, predictor, SessionOptions.of_mode(model.config.mode.value))
-        session.first_pass()
-        sessions.append(session)
+    Args:
+        arrangement: of a network with random weights; None takes the checkpoint that ships.
+        repeats: behind every median.
+        sample: so many slices stand for the first pass, and as many for the box; None computes all.
+    """
+    tune_allocator()
+    network = load_predictor() if arrangement is None else _random(arrangement)
+    device, whole = choose_device(), patient()
+    asked = whole if sample is None else whole.spread(sample)
 
-    first = timed(first_pass, repeats, warm_up=0)
-    session = sessions[0]
-    box = _middle_box(case)
-    small = Box((box.lower[0], box.lower[1] + 4, box.lower[2] + 4), box.upper)
-    z = (box.lower[0] + box.upper[0]) // 2
-
-    def visible() -> None:
-        for _ in session.preview(SubRegion.ED, [box], slices=[z]):
-            pass
-
-    turn = [box, small]
-
-    def whole_box() -> None:
-        turn.reverse()  # a box that stays as it is would cost nothing
-        for _ in session.refine(SubRegion.ED, [turn[0]], first_slice=z):
-            pass
-
-    crop = _brain(case)
+    first_pass = _FirstPass(network, asked)
     with FlopCounterMode(display=False) as counter:
-        predictor.encode(np.zeros((4, 1, *crop.shape[1:]), np.float32), case.modalities)
-        predictor.segment(np.zeros(1, dtype=np.int64))
-    flop = counter.get_total_flops() * crop.shape[0]
-    session.first_pass()
-    return OurTimes(
-        first_pass=first,
-        slices=crop.shape[0],
-        visible=timed(visible, max(repeats, 5)),
-        box=timed(whole_box, max(repeats, 3)),
-        flop=float(flop),
-        precision=str(predictor.precision).removeprefix("torch."),
-        voxels=int(np.prod(crop.shape)),
+        first_pass()
+    first = timed(first_pass, repeats, warm_up=0)
+    dragged = whole if sample is None else whole.middle(sample)
+    if sample is not None:
+        first_pass = _FirstPass(network, dragged)
+        first_pass()
+    visible, refined = _drags(first_pass.session, dragged.box(), repeats)
+    return asdict(
+        OurTimes(
+            weights=network.info.name,
+            precision=str(network.precision).removeprefix("torch."),
+            first_pass=first,
+            slices=asked.brain.shape[0],
+            case_slices=whole.brain.shape[0],
+            visible=visible,
+            box=refined,
+            box_slices=dragged.box().shape[0],
+            flop=float(counter.get_total_flops()),
+            peak_gib=peak_memory_gib(device),
+            rate=matrix_rate(device, network.precision),
+        )
     )
 
 
-def cold_start(weights: Path, case: Case) -> float:
-    """Return seconds from a checkpoint on the disk to the first mask of one slice."""
-    start = time.perf_counter()
-    predictor = load_predictor(weights)
-    crop = _brain(case)
-    predictor.encode(np.zeros((4, 1, *crop.shape[1:]), np.float32), case.modalities)
-    predictor.segment(np.zeros(1, dtype=np.int64))
-    return time.perf_counter() - start
+class _FirstPass:
+    """Calls that each open the case anew and segment it."""
+
+    def __init__(self, network: TorchPredictor, patient: Patient) -> None:
+        self._case = patient.case
+        self._predictor: Predictor = network
+        if not network.info.trained:
+            self._predictor = Rehearsal(network, ExpertPredictor(patient.case, patient.truth))
+        self.session = SegmentationSession(self._case, self._predictor)
+
+    def __call__(self) -> None:
+        self.session.close()
+        self.session = SegmentationSession(self._case, self._predictor)
+        self.session.first_pass()
 
 
-def slices_of(case: Case) -> int:
-    """Return how many slices of a case show brain."""
-    return _brain(case).shape[0]
+def _drags(session: SegmentationSession, box: Box, repeats: int) -> tuple[Timing, Timing]:
+    """Time the slice on the screen and the whole box after a face was dragged back and forth."""
+    small = Box((box.lower[0], box.lower[1] + 4, box.lower[2] + 4), box.upper)
+    middle = (box.lower[0] + box.upper[0]) // 2
+    turns = cycle((box, small))  # a box that stays as it is costs nothing
+
+    def visible() -> None:
+        for _ in session.preview(SubRegion.ED, [next(turns)], slices=[middle]):
+            pass
+
+    def whole() -> None:
+        for _ in session.refine(SubRegion.ED, [next(turns)], first_slice=middle):
+            pass
+
+    return timed(visible, max(repeats, 5)), timed(whole, max(repeats, 3))
 
 
-def middle_slices(case: Case, count: int) -> Case:
-    """Return the case with only `count` slices left in the middle of the brain."""
-    brain = _brain(case)
-    start = (brain.lower[0] + brain.upper[0] - count) // 2
-    images = {modality: image[start : start + count] for modality, image in case.images.items()}
-    matrix = case.geometry.matrix
-    matrix[:3, 3] = case.geometry.index_to_ras(np.array([start, 0, 0]))
-    return replace(case, images=images, geometry=Geometry.from_matrix((count, *case.geometry.shape[1:]), matrix))
+def time_cold_start() -> dict[str, object]:
+    """Answer one slice in a fresh process; returns when it was done (`time.time`), to be compared with its start."""
+    tune_allocator()
+    network = load_predictor()
+    _answer(network, np.random.default_rng(0).uniform(0, 255, (4, 1, 192, 160)).astype(np.float32))
+    return {"done": time.time()}
 
 
-def _brain(case: Case) -> Box:
-    brain = np.any([image > 0 for image in case.images.values()], axis=0)
-    box = Box.of_mask(brain)
-    if box is None:
-        raise SystemExit("The case shows no brain.")
-    return box
+def time_growth(arrangement: ModelConfig, repeats: int) -> list[dict[str, float]]:
+    """Time features and masks of `GROWTH_SLICES` slices of growing size."""
+    tune_allocator()
+    network = _random(arrangement)
+    rows = []
+    for height, width in SIZES:
+        images = np.random.default_rng(0).uniform(0, 255, (4, GROWTH_SLICES, height, width)).astype(np.float32)
+        timing = timed(lambda images=images: _answer(network, images), repeats)
+        rows.append({"voxels": GROWTH_SLICES * height * width, "seconds": timing.median})
+    return rows
 
 
-def _middle_box(case: Case) -> Box:
-    brain = _brain(case)
-    centre = [(a + b) // 2 for a, b in zip(brain.lower, brain.upper, strict=True)]
-    half = (min(BOX_SLICES, brain.shape[0]) // 2, BOX_PIXELS // 2, BOX_PIXELS // 2)
-    lower = tuple(c - h for c, h in zip(centre, half, strict=True))
-    return Box(lower, tuple(c + h for c, h in zip(centre, half, strict=True)))  # type: ignore[arg-type]
+def _answer(network: TorchPredictor, images: np.ndarray) -> None:
+    network.encode(images, MODALITIES)
+    network.segment(np.arange(images.shape[1]))
 
 
-def crop_growth(model: SofaModel, sizes: list[tuple[int, int]], repeats: int) -> list[tuple[int, Timing]]:
-    """Time the encoding of 8 slices of growing size; returns (pixels of all slices, seconds)."""
-    info = ModelInfo("bench", "", model.config.arrangement, model.config.mode.value, "cpu", trained=False)
-    predictor = TorchPredictor(model, info, device=choose_device())
-    result = []
-    for height, width in sizes:
-        images = np.random.default_rng(0).uniform(0, 255, (4, 8, height, width)).astype(np.float32)
-        timing = timed(lambda images=images: predictor.encode(images, MODALITIES), repeats)
-        result.append((8 * height * width, timing))
-    return result
-
-
-def random_model(arrangement: ModelConfig) -> SofaModel:
-    """Return an untrained network: times do not depend on what the weights have learned."""
+def _random(arrangement: ModelConfig) -> TorchPredictor:
     torch.manual_seed(0)
-    return SofaModel(arrangement).eval()
+    device = choose_device()
+    name = f"random weights, {arrangement.arrangement}"
+    info = ModelInfo(name, "0" * 64, arrangement.arrangement, arrangement.mode.value, str(device), trained=False)
+    return TorchPredictor(SofaModel(arrangement), info, device=device)
