@@ -200,8 +200,9 @@ class TorchPredictor:
         count, regions = len(slices), len(SUB_REGIONS)
         rows = torch.arange(count, device=self._device).repeat_interleave(regions)
         which = torch.arange(regions, device=self._device).repeat(count)
+        features = self._features(case, slices, rows, which)
         with self._autocast():
-            logits, quality = self._model.first_pass(self._features(case, slices, rows, which))
+            logits, quality = self._model.first_pass(features)
         logits = logits.float()
         for i, z in enumerate(slices):
             case.belief[z] = logits[i * regions : (i + 1) * regions].half()

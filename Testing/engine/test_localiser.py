@@ -70,15 +70,15 @@ class _Finds(Localiser):
         return logits
 
 
-@pytest.fixture
-def predictor() -> TorchPredictor:
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def predictor(request: pytest.FixtureRequest) -> TorchPredictor:
     torch.manual_seed(0)
     tiny = tiny_model(detail=3).config
     config = ModelConfig.model_validate({**tiny.model_dump(), "localiser": SMALL.model_dump(), "box_prior": True})
     model = SofaModel(config)
     model.localiser = _Finds(SMALL)
     info = ModelInfo("tiny", "0" * 64, "tiny", "default", "cpu", trained=False)
-    return TorchPredictor(model, info, precision=torch.float32)
+    return TorchPredictor(model, info, precision=request.param)
 
 
 @pytest.fixture

@@ -63,6 +63,18 @@ def test_batching_folding_and_half_precision_leave_the_plain_answer(model: SofaM
         np.testing.assert_allclose(answer.probabilities[:, z], plain, atol=2e-3)
 
 
+def test_bfloat16_answers_much_as_float32_does(model: SofaModel, images: np.ndarray) -> None:
+    exact, coarse = predictor_of(model), TorchPredictor(deepcopy(model), INFO, precision=torch.bfloat16)
+    slices, boxes = np.array([1, 4]), np.array([[5, 5, 30, 30], [2, 2, 38, 45]])
+    answers = []
+    for predictor in (exact, coarse):
+        predictor.encode(images, MODALITIES)
+        first = predictor.segment(np.arange(6)).probabilities
+        answers.append((first, predictor.prompt(SubRegion.ED, slices, boxes).probabilities))
+    for precise, rough in zip(*answers, strict=True):
+        assert np.abs(precise - rough).mean() < 0.02
+
+
 def test_slices_are_answered_in_the_order_asked_for(model: SofaModel, images: np.ndarray) -> None:
     predictor = predictor_of(model)
     predictor.encode(images, MODALITIES)
