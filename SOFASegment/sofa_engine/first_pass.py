@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sofa_engine.anatomy import settle
 from sofa_engine.options import SessionOptions
 from sofa_engine.predictor import Predictor
 from sofa_engine.progress import CancelToken
@@ -60,11 +61,13 @@ def run_first_pass(
         stages.tell(FIND, (batch[-1] + 1) / depth)
 
     tau = np.float16(options.tau)
+    present = np.zeros((len(SUB_REGIONS), depth), dtype=bool)
     for done, sub_region in enumerate(SUB_REGIONS):
         mine = probabilities[sub_region.index]
         found = clean_mask(mine > tau, spacing, options.clean_mm3)
         slices, boxes = slice_boxes(found, options.grow_px)
-        absent = np.setdiff1d(np.arange(depth), slices)
+        present[sub_region.index, slices] = True
+        absent = ~present[sub_region.index]
         mine[absent] = np.minimum(mine[absent], tau)
         for at in _batches(np.arange(len(slices)), options.batch_slices):
             _check(cancel)
@@ -72,6 +75,8 @@ def run_first_pass(
             mine[slices[at]] = np.nan_to_num(answer.probabilities, nan=0.0)
             quality[sub_region.index, slices[at]] = np.nan_to_num(answer.quality, nan=0.0)
             stages.tell(REFINE, (done + (at[-1] + 1) / len(slices)) / len(SUB_REGIONS))
+    if options.anatomy:
+        settle(probabilities, present, spacing, options.tau)
     stages.tell(REFINE, 1.0)
     return FirstPass(probabilities, quality)
 

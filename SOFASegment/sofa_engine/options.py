@@ -17,6 +17,8 @@ class SessionOptions:
         clean_mm3: connected components of the first pass smaller than this make no box (100 voxels of 1 mm, as
             LiteMedSAM's own preparation drops them).
         grow_px: how far the per-slice boxes of eq. 4 and the tight second prompts are grown, in pixels.
+        anatomy: whether what is known of gliomas in general settles what three one-vs-all answers leave open
+            (`sofa_engine.anatomy`), and a core that a person boxed comes before oedema.
         tight_prompt: whether each slice of an edited box is prompted a second time with the tight box of its first
             answer. A slice whose first answer is empty stays empty either way.
         lesion_apart_mm: parts of a sub-region further apart than this are lesions of their own.
@@ -29,6 +31,7 @@ class SessionOptions:
     tau: float = 0.5
     clean_mm3: float = 100.0
     grow_px: int = 3
+    anatomy: bool = True
     tight_prompt: bool = True
     lesion_apart_mm: float = 5.0
     lesion_mm3: float = 30.0
@@ -54,8 +57,9 @@ class SessionOptions:
     def of_mode(cls, mode: str) -> SessionOptions:
         """Return the settled choices of a mode.
 
-        "paper" takes eq. 4 by its letter: the tight box of the uncleaned mask, and one prompt per slice.
+        "paper" takes eq. 4 by its letter: the tight box of the uncleaned mask, one prompt per slice, and
+        no knowledge but the network's.
         """
         if mode == "paper":
-            return cls(mode=mode, clean_mm3=0.0, grow_px=0, tight_prompt=False)
+            return cls(mode=mode, clean_mm3=0.0, grow_px=0, anatomy=False, tight_prompt=False)
         return cls(mode=mode)

@@ -202,7 +202,8 @@ class Refiner:
         else:
             asked = dragged | had
         tau, locked = self._options.tau, self._locked
-        labels = recombine(old, probabilities, mine, tau=tau, locked=locked, kept=~asked)
+        stated = self._after.stated(extent) if self._options.anatomy else None
+        labels = recombine(old, probabilities, mine, tau=tau, locked=locked, stated=stated, kept=~asked)
         painted = painted & ~(asked & (had | (labels != old)))
         depth = range(extent.lower[0], extent.upper[0])
         return Change(extent, labels, painted, answer, np.array([quality[z] for z in depth], np.float32))

@@ -117,6 +117,11 @@ class CaseState:
             result[sub_region.index] *= inside_boxes(extent, self.boxes[sub_region])
         return result
 
+    def stated(self, extent: Box) -> np.ndarray:
+        """Return where boxes lie in `extent` that are the user's and not the first pass's, bool (3, *extent.shape)."""
+        boxes = [[b for b in self.boxes[r] if r in self.edited and b not in self.first_boxes[r]] for r in SUB_REGIONS]
+        return np.stack([inside_boxes(extent, mine) for mine in boxes])
+
     def confidence(self, tau: float) -> np.ndarray:
         """Return how sure the model is of each label in the crop, float16; what was painted by hand is certain."""
         here = self.crop.slices

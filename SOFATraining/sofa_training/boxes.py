@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sofa_engine.prompts import heights_in
+from sofa_engine.prompts import heights_in, slice_boxes
 from sofa_engine.types import SUB_REGIONS, Box
 from sofa_training.augment import SpatialChange
 from sofa_training.config import PromptConfig
@@ -120,6 +121,19 @@ def own_boxes(logits: Tensor, grow: int) -> tuple[Tensor, Tensor]:
     ).float()
     limits = torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)
     return boxes.clamp(min=0).minimum(limits), rows.any(dim=1)
+
+
+def usual_shares(cases: Iterable[PreparedCase]) -> np.ndarray:
+    """Return the share of its tight slice boxes that each sub-region fills, float32 (3,); 0 if there is none."""
+    filled, boxed = np.zeros(len(SUB_REGIONS)), np.zeros(len(SUB_REGIONS))
+    for case in cases:
+        truth = np.asarray(case.truth)
+        for sub_region in SUB_REGIONS:
+            mask = truth == sub_region.label
+            filled[sub_region.index] += np.count_nonzero(mask)
+            _, boxes = slice_boxes(mask)
+            boxed[sub_region.index] += ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum()
+    return (filled / np.maximum(boxed, 1)).astype(np.float32)
 
 
 def _anywhere(size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

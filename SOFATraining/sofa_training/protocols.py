@@ -112,7 +112,8 @@ def segment_with_oracle(case: Case, truth: np.ndarray, predictor: Predictor, opt
             for index, (x0, y0, x1, y1), answer in zip(part, prompts.astype(int), answers, strict=True):
                 probabilities[sub_region.index, index, y0:y1, x0:x1] = answer[y0:y1, x0:x1]
     labels = np.zeros(truth.shape, dtype=np.uint8)
-    labels[crop.slices] = combine(np.nan_to_num(probabilities), options.tau)
+    stated = np.ones(probabilities.shape, dtype=bool) if options.anatomy else None
+    labels[crop.slices] = combine(np.nan_to_num(probabilities), options.tau, stated=stated)
     return labels
 
 

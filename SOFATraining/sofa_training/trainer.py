@@ -20,6 +20,7 @@ from sofa_engine.errors import InputError, OutputError, SofaError
 from sofa_engine.model.checkpoint import save_checkpoint
 from sofa_engine.model.localiser import Localiser
 from sofa_engine.model.network import SofaModel
+from sofa_training.boxes import usual_shares
 from sofa_training.config import TrainingConfig, dump_config, load_config
 from sofa_training.dataset import RunSampler, Sample, SliceDataset
 from sofa_training.distributed import Process, join_processes
@@ -81,6 +82,8 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
             model = SofaModel(config.model)  # its weights come with the run's state
         else:
             model = build_model(config.model, config.start, config.run.seed, config.data.localiser)
+            if model.box_prior is not None and not model.box_prior.share.any():
+                model.box_prior.share.copy_(torch.from_numpy(usual_shares(training)))
         prepare_folder(config, out, process, resume=resume)
         if model.localiser is not None and config.data.located is None:
             located = out / LOCATED

@@ -75,3 +75,64 @@ def test_an_untrained_network_starts_from_the_localiser_and_from_the_box() -> No
         second, _ = model.second_pass(features, Prompt.of(torch.tensor([[20.0, 20, 60, 60]])), first)
     assert float(((first[0] > 0) == (coarse[0, 2] > 0)).float().mean()) > 0.95
     assert float(second[0, 20, 20]) > float(second[0, 4, 4]) + 3
+
+
+def _filled(logits: torch.Tensor, prompt: Prompt, share: float = 0.5) -> torch.Tensor:
+    prior = BoxPrior()
+    prior.share.fill_(share)
+    inside = rasterise(prompt.boxes, logits.shape[1:], 1.0)
+    return prior.fill(logits, inside, prompt, torch.zeros(len(logits), dtype=torch.int64))
+
+
+def test_a_persons_box_is_not_left_empty_and_its_likeliest_cells_are_filled_first() -> None:
+    logits = torch.full((1, 32, 32), -12.0)
+    logits[0, 6:16, 4:20] = -4.0
+    answer = _filled(logits, Prompt.of(BOXES))[0] > 0
+    assert answer[6:16, 4:20].all()
+    assert not answer[16:].any()
+
+
+def test_an_answer_that_fills_its_box_as_usual_or_more_is_left_alone() -> None:
+    for rows in (16, 26):
+        logits = torch.full((1, 32, 32), -12.0)
+        logits[0, 6:rows, 4:20] = 12.0
+        torch.testing.assert_close(_filled(logits, Prompt.of(BOXES)), logits)
+
+
+def test_what_lies_outside_of_the_box_the_models_own_boxes_and_unmeasured_shares_change_nothing() -> None:
+    logits = torch.full((1, 32, 32), -3.0)
+    answer = _filled(logits, Prompt.of(BOXES))
+    assert (answer[0, 6:26, 4:20] > -3).all()
+    answer[0, 6:26, 4:20] = -3
+    torch.testing.assert_close(answer, logits)
+    torch.testing.assert_close(_filled(logits, Prompt.of(BOXES, stated=torch.tensor([False]))), logits)
+    torch.testing.assert_close(_filled(logits, Prompt.of(BOXES), share=0.0), logits)
+
+
+def test_slices_at_the_face_of_a_3d_box_may_stay_empty() -> None:
+    logits = torch.full((3, 32, 32), -3.0)
+    prompt = Prompt.of(BOXES.expand(3, 4), torch.tensor([0.0, 0.7, 1.0]))
+    raised = _filled(logits, prompt)[:, 16, 12] + 3
+    assert raised[0] > raised[1] > raised[2] == 0
+
+
+def test_training_sees_the_networks_own_answer_and_inference_the_filled_box() -> None:
+    torch.manual_seed(0)
+    config = tiny_model(detail=3).config.model_dump() | {"box_prior": True}
+    model = SofaModel(ModelConfig.model_validate(config))
+    assert model.box_prior is not None
+    with torch.no_grad():
+        model.box_prior.slope.zero_()
+        model.box_prior.offset.fill_(-6.0)
+        model.box_prior.share.fill_(0.5)
+        fused = model.eval().encode(torch.rand(1, 4, 3, 64, 64), torch.ones(1, 4, dtype=torch.bool))
+        features = RegionFeatures.select(fused, torch.tensor([0]), torch.tensor([2]))
+        answers = [
+            model.train(mode).second_pass(
+                features, Prompt.of(torch.tensor([[20.0, 20, 60, 60]])), torch.zeros(1, 32, 32)
+            )
+            for mode in (True, False)
+        ]
+    (trained, _), (inferred, _) = answers
+    assert float(inferred[0, 20, 20]) > float(trained[0, 20, 20]) + 1
+    torch.testing.assert_close(inferred[0, :8], trained[0, :8])

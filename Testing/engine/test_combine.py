@@ -91,3 +91,14 @@ def test_the_given_labels_are_not_written_to():
     labels = np.array([0, 2], np.uint8)
     recombine(labels, np.ones((3, 2), np.float16), SubRegion.ET)
     assert labels.tolist() == [0, 2]
+
+
+def test_a_core_that_a_person_boxed_comes_before_oedema_where_it_is_present():
+    both, stated = at(ncr=0.6, ed=0.9), np.zeros((3, 1), bool)
+    assert combine(both, stated=stated).tolist() == [2]
+    stated[ED.index] = True
+    assert combine(both, stated=stated).tolist() == [2]
+    stated[NCR.index] = True
+    assert combine(both, stated=stated).tolist() == [1]
+    assert combine(at(ncr=0.4, ed=0.9), stated=stated).tolist() == [2]
+    assert combine(at(ncr=0.6, et=0.7), stated=stated).tolist() == [4]

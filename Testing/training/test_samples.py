@@ -10,7 +10,7 @@ import torch
 from sofa_engine.errors import InputError
 from sofa_engine.types import Box
 from sofa_training.augment import draw_spatial, drop_modalities, unchanged, vary_intensity
-from sofa_training.boxes import jitter, own_boxes, tight_box
+from sofa_training.boxes import jitter, own_boxes, tight_box, usual_shares
 from sofa_training.config import AugmentationConfig, PromptConfig
 from sofa_training.dataset import RunSampler, SliceDataset, neighbourhood
 from sofa_training.prepared import read_folder
@@ -200,3 +200,15 @@ def test_a_transplanted_tumour_comes_with_its_labels_and_stays_in_the_brain(prep
 def test_boxes_of_a_prepared_case_are_those_of_its_truth(prepared: Path):
     case = read_folder(prepared)[0]
     assert case.boxes[1] == Box.of_mask(np.asarray(case.truth) == 2)
+
+
+def test_usual_shares_are_those_of_the_tight_boxes_slice_by_slice(prepared: Path):
+    cases = read_folder(prepared)
+    filled, boxed = 0, 0
+    for case in cases:
+        for mask in case.truth == 4:
+            box = tight_box(mask)
+            if box is not None:
+                filled, boxed = filled + mask.sum(), boxed + (box[2] - box[0]) * (box[3] - box[1])
+    assert usual_shares(cases)[2] == pytest.approx(filled / boxed)
+    assert usual_shares([]).tolist() == [0, 0, 0]

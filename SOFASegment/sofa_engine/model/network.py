@@ -168,7 +168,8 @@ class SofaModel(nn.Module):
             belief: first pass's logits (N, kh, kw); used only in arrangements with `dense_prompt` or `detail`.
 
         Returns:
-            Logits (N, kh, kw) and estimated IoU (N,).
+            Logits (N, kh, kw) and estimated IoU (N,). With a box prior, and other than in training, a person's box is
+            not answered with all but nothing (`BoxPrior.fill`).
         """
         maps = features.maps
         tokens = embed_boxes(self.prompt_encoder, prompt.boxes).to(maps.dtype)
@@ -190,7 +191,10 @@ class SofaModel(nn.Module):
         ellipsoid = ellipsoids(prompt, size, pixel)
         picture = self._picture(features, belief.float().sigmoid() * inside, inside, ellipsoid)
         logits, quality = self._decode(features, tokens, dense, picture)
-        return logits + self.box_prior(belief, ellipsoid, prompt.stated, features.regions), quality
+        logits = logits + self.box_prior(belief, ellipsoid, prompt.stated, features.regions)
+        if not self.training:
+            logits = self.box_prior.fill(logits, inside, prompt, features.regions)
+        return logits, quality
 
     def _mask_size(self, maps: Tensor) -> tuple[int, int]:
         return maps.shape[2] * self.config.mask_scale, maps.shape[3] * self.config.mask_scale

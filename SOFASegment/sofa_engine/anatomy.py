@@ -1,0 +1,75 @@
+"""What holds for gliomas in general, where three one-vs-all answers contradict each other or leave a voxel to nobody.
+
+The rules and their figures are read off expert masks alone, those of 19 adult gliomas (BraTS 2021). Ten of them hold
+more than 3 ml of enhancing tumour; in nine of these, 81 to 100 % of the necrotic core lies inside the slice-wise
+outline of the enhancing rim, in one it is 33 %. What the rim encloses in a slice is core wherever it is not enhancing
+itself, in 99 of 100 voxels. Tumours that hardly enhance keep their core wherever the network sees it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from sofa_engine.combine import combine
+from sofa_engine.types import SubRegion
+
+#: From this volume on, in mm3, enhancing tumour is a rim that holds the necrotic core.
+_RIM_MM3 = 3000.0
+#: A rim with gaps of up to about this, in mm, is as good as closed (twice as wide where it is thick).
+_GAP_MM = 4.0
+#: Probability of core where the rim encloses it.
+_ENCLOSED = 0.9
+
+_NCR, _ED = SubRegion.NCR.index, SubRegion.ED.index
+
+
+def settle(probabilities: np.ndarray, present: np.ndarray, spacing: tuple[float, float, float], tau: float) -> None:
+    """Change the answer of a first pass in place.
+
+    - A voxel that is tumour, but no sub-region alone is likely, goes to the likeliest: the three are exclusive, so
+      their probabilities add up.
+    - What the enhancing rim encloses in a slice is necrotic core.
+    - Where there is a rim, necrotic core outside it is oedema.
+
+    Args:
+        probabilities: float (3, D, H, W), order of `SUB_REGIONS`.
+        present: bool (3, D), slices in which a sub-region was found; its probability elsewhere is a doubt and adds up
+            to nothing.
+        spacing: mm between voxels (z, y, x).
+        tau: threshold of `combine`.
+    """
+    _share_out(probabilities, present, tau)
+    enhancing = combine(probabilities, tau) == SubRegion.ET.label
+    voxel_mm3 = float(np.prod(spacing))
+    has_rim = np.count_nonzero(enhancing) * voxel_mm3 >= _RIM_MM3
+    for z in np.flatnonzero(enhancing.any(axis=(1, 2)) | has_rim):
+        rim = enhancing[z]
+        core, oedema = probabilities[_NCR, z], probabilities[_ED, z]
+        enclosed = ndimage.binary_fill_holes(rim) & ~rim
+        core[enclosed] = np.maximum(np.maximum(core, oedema), core.dtype.type(_ENCLOSED))[enclosed]
+        if has_rim:
+            outside = (core > tau) & ~_outline(rim, spacing[1:])
+            oedema[outside] = np.maximum(oedema, core)[outside]
+            core[outside] = core.dtype.type(tau)
+
+
+def _share_out(probabilities: np.ndarray, present: np.ndarray, tau: float) -> None:
+    """Give the likeliest sub-region all of a voxel's probability where only the sum exceeds `tau`."""
+    for z in np.flatnonzero(present.any(axis=0)):
+        found = probabilities[:, z] * present[:, z, None, None]
+        total = found.sum(axis=0, dtype=np.float32)
+        rows, columns = np.nonzero((total > tau) & (probabilities[:, z].max(axis=0) <= tau))
+        winner = found[:, rows, columns].argmax(axis=0)
+        probabilities[winner, z, rows, columns] = np.minimum(total[rows, columns], 1)
+
+
+def _outline(rim: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """Return the rim of a slice with its small gaps closed and what it then encloses, bool (H, W)."""
+    if not rim.any():
+        return rim
+    margin = [int(np.ceil(_GAP_MM / s)) + 1 for s in spacing]
+    inner = tuple(slice(m, m + n) for m, n in zip(margin, rim.shape, strict=True))
+    grown = ndimage.distance_transform_edt(~np.pad(rim, [(m, m) for m in margin]), sampling=spacing) <= _GAP_MM
+    closed = ndimage.distance_transform_edt(grown, sampling=spacing) > _GAP_MM
+    return ndimage.binary_fill_holes(closed | np.pad(rim, [(m, m) for m in margin]))[inner]

@@ -1,0 +1,114 @@
+"""What gliomas have in common settles what three one-vs-all answers leave open."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sofa_engine.anatomy import settle
+from sofa_engine.combine import combine
+from sofa_engine.first_pass import run_first_pass
+from sofa_engine.options import SessionOptions
+from sofa_engine.predictor import SlicePrediction
+from sofa_engine.stages import Stages
+from sofa_engine.types import SUB_REGIONS
+
+NCR, ED, ET = (r.index for r in SUB_REGIONS)
+SHAPE = (20, 48, 48)
+Y, X = np.indices(SHAPE[1:])
+RADIUS = np.hypot(Y - 24, X - 24)
+EVERYWHERE = np.ones((3, SHAPE[0]), dtype=bool)
+
+
+def blank() -> np.ndarray:
+    return np.zeros((3, *SHAPE), dtype=np.float16)
+
+
+def ringed(gap: int = 0) -> np.ndarray:
+    """An enhancing rim of radius 9 to 12 in every slice, open over `gap` columns above the middle."""
+    probabilities = blank()
+    rim = (RADIUS >= 9) & (RADIUS <= 12) & ~((Y < 24) & (abs(X - 24) < gap / 2))
+    probabilities[ET] = 0.9 * rim
+    return probabilities
+
+
+def settled(probabilities: np.ndarray, spacing=(1.0, 1.0, 1.0), present=EVERYWHERE) -> np.ndarray:
+    changed = probabilities.copy()
+    settle(changed, present, spacing, 0.5)
+    return combine(changed, 0.5)
+
+
+def test_a_voxel_that_is_surely_tumour_goes_to_the_likeliest_part():
+    probabilities = blank()
+    probabilities[:, 5, 20, 20] = (0.4, 0.3, 0.0)
+    probabilities[:, 5, 30, 30] = (0.2, 0.2, 0.0)
+    labels = settled(probabilities)
+    assert labels[5, 20, 20] == 1
+    assert np.count_nonzero(labels) == 1
+
+
+def test_doubts_about_what_was_not_found_in_a_slice_add_up_to_nothing():
+    probabilities = blank()
+    probabilities[:, 5, 20, 20] = (0.5, 0.4, 0.0)
+    present = EVERYWHERE.copy()
+    present[NCR, 5] = False
+    assert not settled(probabilities, present=present).any()
+
+
+def test_what_the_rim_encloses_is_core_whether_or_not_the_network_saw_it():
+    probabilities = ringed()
+    probabilities[ED] = 0.95 * (RADIUS < 5)
+    labels = settled(probabilities)
+    assert (labels[:, RADIUS < 8.5] == 1).all()
+    assert (labels[:, RADIUS > 12.5] == 0).all()
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+def test_core_outside_the_rim_is_oedema_and_inside_it_stays(gap):
+    probabilities = ringed(gap)
+    probabilities[NCR] = 0.8 * ((RADIUS < 7) | ((RADIUS > 13) & (RADIUS < 20)))
+    labels = settled(probabilities)
+    assert (labels[:, RADIUS < 7] == 1).all()
+    assert (labels[:, (RADIUS > 13.5) & (RADIUS < 19.5)] == 2).all()
+
+
+def test_a_tumour_that_hardly_enhances_keeps_its_core():
+    probabilities = blank()
+    probabilities[NCR] = 0.8 * (RADIUS < 15)
+    probabilities[ET, 5, 24:28, 24:28] = 0.9
+    labels = settled(probabilities)
+    assert (labels[:, (RADIUS < 15) & (labels[5] != 4)] == 1).all()
+
+
+def test_how_much_enhances_is_counted_in_millilitres_and_gaps_in_millimetres():
+    core_outside = (RADIUS > 13) & (RADIUS < 20)
+    small = ringed()
+    small[NCR] = 0.8 * core_outside
+    # The same picture at a third of the voxel's size holds less than 3 ml.
+    assert (settled(small, (1 / 3, 1 / 3, 1 / 3))[:, core_outside] == 1).all()
+    open_rim = ringed(gap=3)
+    open_rim[NCR] = 0.8 * (RADIUS < 7)
+    assert (settled(open_rim, (1.0, 1.0, 1.0))[:, RADIUS < 7] == 1).all()
+    # At 4 mm a voxel the opening is 12 mm wide.
+    assert (settled(open_rim, (4.0, 4.0, 4.0))[:, RADIUS < 7] == 2).all()
+
+
+class _Ring:
+    """Answers every slice with the same rim and a core beside it."""
+
+    def segment(self, slices, *, cancel=None):
+        answer = ringed()[:, slices]
+        answer[NCR] = 0.8 * ((RADIUS > 13) & (RADIUS < 20))
+        return SlicePrediction(answer, np.ones((3, len(slices)), np.float32))
+
+    def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
+        assert not stated
+        found = self.segment(slices)
+        return SlicePrediction(found.probabilities[sub_region.index], found.quality[sub_region.index])
+
+
+@pytest.mark.parametrize(("mode", "label"), [("default", 2), ("paper", 1)])
+def test_the_letter_of_the_paper_knows_no_anatomy(mode, label):
+    options = SessionOptions.of_mode(mode)
+    found = run_first_pass(_Ring(), SHAPE, (1.0, 1.0, 1.0), options, stages=Stages(None, {}))
+    assert (combine(found.probabilities, 0.5)[:, (RADIUS > 13.5) & (RADIUS < 19.5)] == label).all()
