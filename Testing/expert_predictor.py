@@ -75,5 +75,8 @@ class ExpertPredictor:
         row = np.array([weights[m] for m in self._modalities], np.float16)
         return np.broadcast_to(row[None, :, None, None, None], (3, len(row), depth, 1, 1)).astype(np.float16)
 
+    def believe(self, probabilities: np.ndarray) -> None:
+        """An expert's mind is made up."""
+
     def release(self) -> None:
         pass

@@ -154,6 +154,9 @@ class ThresholdPredictor:
         grid = np.ones((depth, -(-height // 4), -(-width // 4)))
         return (weights[:, :, None, None, None] * grid).astype(np.float16)
 
+    def believe(self, probabilities: np.ndarray) -> None:
+        """Thresholds believe what they see."""
+
     def release(self) -> None:
         self._images, self.released = {}, True
 

@@ -77,6 +77,7 @@ def run_first_pass(
             stages.tell(REFINE, (done + (at[-1] + 1) / len(slices)) / len(SUB_REGIONS))
     if options.anatomy:
         settle(probabilities, present, spacing, options.tau)
+        predictor.believe(probabilities)
     stages.tell(REFINE, 1.0)
     return FirstPass(probabilities, quality)
 

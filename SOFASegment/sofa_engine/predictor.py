@@ -80,6 +80,13 @@ class Predictor(Protocol):
             cancel: looked at between batches.
         """
 
+    def believe(self, probabilities: np.ndarray) -> None:
+        """Take what a first pass came to as what the model believes before a person shows it a box.
+
+        Args:
+            probabilities: float (3, D, H, W).
+        """
+
     def attention(self) -> np.ndarray:
         """Return the modality weights alpha (eq. 2), float16 (3, M, D, h, w), on a grid as fine as H, W or coarser."""
 

@@ -13,6 +13,8 @@ from sofa_engine.model.decoder import FRAME
 
 #: Images are padded to multiples of this many pixels, so that few different shapes occur.
 PAD_MULTIPLE = 32
+#: Probability that stands for 0, so that it has a logit.
+_NEVER = 1e-4
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,21 @@ class SliceFrame:
         if self.scaled != self.size:
             full = torch.nn.functional.interpolate(full, size=self.size, mode="bilinear", align_corners=False)
         return full[0]
+
+    def cells(self, probabilities: Tensor, pixel: int) -> Tensor:
+        """Return logits (n, kh, kw) on the cells of the encoder's image whose masks are about these.
+
+        Args:
+            probabilities: (n, H, W) over the slice.
+            pixel: width of a cell in pixels of the encoder's image.
+        """
+        logits = torch.logit(probabilities.float().clamp(_NEVER, 1 - _NEVER))
+        if self.scaled != self.size:
+            logits = torch.nn.functional.interpolate(logits[None], size=self.scaled, mode="area")[0]
+        below, right = self.padded[0] - self.scaled[0], self.padded[1] - self.scaled[1]
+        # A cell across the slice's edge is worth what lies inside.
+        padded = torch.nn.functional.pad(logits[None], (0, right, 0, below), mode="replicate")[0]
+        return torch.nn.functional.avg_pool2d(padded, pixel)
 
 
 def _area_weights(source: int, target: int) -> Tensor:

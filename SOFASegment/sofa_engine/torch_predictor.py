@@ -259,6 +259,14 @@ class TorchPredictor:
             logits, quality = self._model.second_pass(features, prompt, belief)
         return case.frame.masks(logits).sigmoid().cpu(), quality.float().clamp(0, 1).cpu()
 
+    @torch.inference_mode()
+    def believe(self, probabilities: np.ndarray) -> None:
+        """Take over another belief than the first pass's own; see `Predictor.believe`."""
+        case = self._encoded()
+        for z in range(len(case.belief)):
+            likely = torch.from_numpy(np.asarray(probabilities[:, z], dtype=np.float32)).to(self._device)
+            case.belief[z] = case.frame.cells(likely, self._model.mask_pixel).half()
+
     def attention(self) -> np.ndarray:
         """Return the modality weights, float16 (3, M, D, h, w); see `Predictor.attention`."""
         case = self._encoded()

@@ -55,6 +55,10 @@ class AveragedSequences:
         """Decode one sub-region with a box per slice; see `Predictor.prompt`."""
         return self._inner.prompt(sub_region, slices, boxes, heights, stated=stated, cancel=cancel)
 
+    def believe(self, probabilities: np.ndarray) -> None:
+        """Take over a belief; see `Predictor.believe`."""
+        self._inner.believe(probabilities)
+
     def attention(self) -> np.ndarray:
         """Return the modality weights of the one image, which are 1."""
         return self._inner.attention()

@@ -136,6 +136,8 @@ class LossConfig(Section):
         batch_dice: weight of a soft Dice over all masks of one sub-region in a process's batch, which small masks
             cannot dominate.
         quality: weight of the IoU head's squared error against the true IoU.
+        union: weight of the same losses of the first pass's whole tumour and tumour core, the probabilities that any of
+            their parts is there: what is surely tumour is not to be left to nobody because its part is in doubt.
         first_pass: weight of the first pass against the second.
         sub_regions: "one" random mask per slice and iteration (section 3.4) or "all" three.
         at: compare on the "image"'s pixels, or on the decoder's own coarser "mask" with shares of the truth as target,
@@ -147,6 +149,7 @@ class LossConfig(Section):
     iou: float = Field(1.0, ge=0)
     batch_dice: float = Field(0.0, ge=0)
     quality: float = Field(1.0, ge=0)
+    union: float = Field(0.0, ge=0)
     first_pass: float = Field(1.0, ge=0)
     sub_regions: Literal["one", "all"] = "all"
     at: Literal["image", "mask"] = "image"

@@ -12,6 +12,8 @@ from sofa_training.config import LossConfig
 
 #: Added to both sides of a Dice ratio, in pixels: an empty mask costs as much as a handful of wrong pixels does.
 _SMOOTH = 1.0
+#: Indices in `SUB_REGIONS` of the parts of whole tumour and tumour core.
+_UNIONS = ([0, 1, 2], [0, 2])
 
 
 class MaskLosses(NamedTuple):
@@ -87,6 +89,33 @@ def combine_losses(losses: MaskLosses, regions: Tensor, weights: Tensor, count: 
         ratio = 1 - (2 * common + _SMOOTH) / (total + _SMOOTH)
         loss = loss + config.batch_dice * (ratio * weights).mean()
     return loss
+
+
+def union_loss(logits: Tensor, truth: Tensor, config: LossConfig) -> Tensor:
+    """Return the loss of whole tumour and tumour core as unions of three one-vs-all answers, a scalar.
+
+    The probability of a union is 1 - prod(1 - p) over its parts. Cross-entropy, and a soft Dice over all slices.
+
+    Args:
+        logits: (B, 3, h, w), order of `SUB_REGIONS`.
+        truth: float (B, 3, H, W), the share of each pixel that each sub-region covers.
+        config: weights of the terms, and where to compare.
+    """
+    target = truth.float()
+    if config.at == "image":
+        logits = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
+    elif logits.shape[-2:] != target.shape[-2:]:
+        target = F.adaptive_avg_pool2d(target, logits.shape[-2:])
+    absent = F.logsigmoid(-logits.float())
+    loss = absent.new_zeros(())
+    for parts in _UNIONS:
+        nowhere = absent[:, parts].sum(dim=1).clamp(max=-1e-6)
+        union = target[:, parts].sum(dim=1).clamp(max=1)
+        found = -torch.expm1(nowhere)
+        cross_entropy = -(union * found.log() + (1 - union) * nowhere).mean()
+        dice = (2 * (found * union).sum() + _SMOOTH) / (found.square().sum() + union.square().sum() + _SMOOTH)
+        loss = loss + config.seg * cross_entropy + config.iou * (1 - dice)
+    return loss / len(_UNIONS)
 
 
 def enlarge(logits: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -14,7 +14,7 @@ from sofa_training.boxes import own_boxes
 from sofa_training.config import TrainingConfig
 from sofa_training.dataset import Sample
 from sofa_training.embeddings import EmbeddingCache, fuse_encoded
-from sofa_training.losses import combine_losses, enlarge, mask_losses
+from sofa_training.losses import combine_losses, enlarge, mask_losses, union_loss
 
 
 class StepResult(NamedTuple):
@@ -71,6 +71,9 @@ class TrainingStep(nn.Module):
         logits, quality = self.model.first_pass(features)
         losses = mask_losses(logits, truth, quality, config.loss.at)
         first = combine_losses(losses, regions, weights, count, config.loss)
+        if config.loss.union and bool(batch.chosen.all()):
+            whole = (len(batch.chosen), len(SUB_REGIONS))
+            first = first + config.loss.union * union_loss(logits.unflatten(0, whole), batch.truth, config.loss)
         second, dice_true, rows = first.new_zeros(()), losses.dice_true, torch.arange(count, device=regions.device)
         if config.model.prompting:
             prompt, valid = self._prompts(batch, slices, regions, logits)

@@ -66,6 +66,11 @@ class MirroredPredictor:
         other = self._mirrored.prompt(sub_region, slices, flipped, heights, stated=stated, cancel=cancel)
         return _mean(first, other)
 
+    def believe(self, probabilities: np.ndarray) -> None:
+        """Take over a belief; see `Predictor.believe`."""
+        self._straight.believe(probabilities)
+        self._mirrored.believe(np.ascontiguousarray(probabilities[..., ::-1]))
+
     def attention(self) -> np.ndarray:
         """Return the modality weights of the image as it is."""
         return self._straight.attention()

@@ -41,6 +41,9 @@ class Rehearsal:
         self._network.prompt(sub_region, slices, boxes, *rest, **options)
         return self._expert.prompt(sub_region, slices, boxes)
 
+    def believe(self, probabilities: np.ndarray) -> None:
+        self._network.believe(probabilities)
+
     def attention(self) -> np.ndarray:
         return self._network.attention()
 

@@ -106,9 +106,17 @@ class _Ring:
         found = self.segment(slices)
         return SlicePrediction(found.probabilities[sub_region.index], found.quality[sub_region.index])
 
+    def believe(self, probabilities):
+        self.told = probabilities.copy()
+
 
 @pytest.mark.parametrize(("mode", "label"), [("default", 2), ("paper", 1)])
 def test_the_letter_of_the_paper_knows_no_anatomy(mode, label):
     options = SessionOptions.of_mode(mode)
-    found = run_first_pass(_Ring(), SHAPE, (1.0, 1.0, 1.0), options, stages=Stages(None, {}))
+    predictor = _Ring()
+    found = run_first_pass(predictor, SHAPE, (1.0, 1.0, 1.0), options, stages=Stages(None, {}))
     assert (combine(found.probabilities, 0.5)[:, (RADIUS > 13.5) & (RADIUS < 19.5)] == label).all()
+    told = getattr(predictor, "told", None)
+    assert (told is None) == (mode == "paper")
+    if told is not None:
+        np.testing.assert_array_equal(told, found.probabilities)

@@ -92,6 +92,24 @@ def test_a_box_changes_the_answer_of_its_slice_and_sub_region(model: SofaModel, 
     assert np.abs(answers[0] - predictor.prompt(SubRegion.ET, np.array([3]), small).probabilities).max() > 1e-4
 
 
+def test_a_box_is_answered_from_what_the_first_pass_came_to(images: np.ndarray) -> None:
+    predictor = predictor_of(tiny_model(detail=3, box_prior=True))
+    predictor.encode(images, MODALITIES)
+    first = predictor.segment(np.arange(6)).probabilities
+    at, box = np.array([3]), np.array([[2, 2, 38, 45]])
+    own = predictor.prompt(SubRegion.ED, at, box, stated=False).probabilities
+    predictor.believe(first)
+    np.testing.assert_allclose(predictor.prompt(SubRegion.ED, at, box, stated=False).probabilities, own, atol=0.02)
+    changed = first.copy()
+    changed[SubRegion.ED.index, 3, 10:20, 10:20] = 1
+    changed[SubRegion.NCR.index] = 0
+    predictor.believe(changed)
+    answer = predictor.prompt(SubRegion.ED, at, box, stated=False).probabilities
+    assert (answer[0, 12:18, 12:18] > own[0, 12:18, 12:18]).all()
+    predictor.segment(at)  # a new first pass believes what it sees
+    np.testing.assert_allclose(predictor.prompt(SubRegion.ED, at, box, stated=False).probabilities, own, atol=1e-6)
+
+
 def test_many_boxes_at_once_answer_as_one_by_one(model: SofaModel, images: np.ndarray) -> None:
     predictor = predictor_of(model)
     predictor.encode(images, MODALITIES)

@@ -6,7 +6,7 @@ from monai.losses import DiceLoss
 from torch.nn import functional as F
 
 from sofa_training.config import LossConfig
-from sofa_training.losses import combine_losses, mask_losses
+from sofa_training.losses import combine_losses, mask_losses, union_loss
 
 
 def _masks(count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,3 +73,32 @@ def test_weights_and_batch_dice_count_per_sub_region():
     first = 1 - (2 * (p * t).sum() + 1) / (p.square().sum() + t.sum() + 1)
     rest = losses.dice[2:]
     torch.testing.assert_close(batch, (first + rest.sum()) / 3)
+
+
+def test_a_tumour_of_doubtful_parts_costs_less_than_one_that_was_missed():
+    config = LossConfig(at="image")
+    truth = torch.zeros(1, 3, 8, 8)
+    truth[0, 1, 2:6, 2:6] = 1
+    missed = torch.full((1, 3, 8, 8), -6.0)
+    torn, sure = missed.clone(), missed.clone()
+    torn[0, :, 2:6, 2:6] = 0.0  # each part as likely as not
+    sure[0, 0, 2:6, 2:6] = 6.0  # the wrong part, but tumour
+    losses = [union_loss(logits, truth, config).item() for logits in (missed, torn)]
+    assert losses[1] < losses[0]
+    # What is called core is wrong as tumour core, and no better as whole tumour than oedema is.
+    right = missed.clone()
+    right[0, 1, 2:6, 2:6] = 6.0
+    assert union_loss(right, truth, config) < union_loss(sure, truth, config)
+    assert union_loss(right, truth, config) < 0.01
+
+
+def test_unions_are_compared_where_the_masks_are():
+    truth = torch.zeros(2, 3, 16, 16)
+    truth[:, 2, 4:12, 4:12] = 1
+    logits = torch.where(torch.nn.functional.avg_pool2d(truth, 2) > 0.5, 8.0, -8.0).requires_grad_()
+    loss = union_loss(logits, truth, LossConfig(at="mask"))
+    loss.backward()
+    assert loss < 0.01 and torch.isfinite(logits.grad).all()
+    extreme = torch.where(logits > 0, 200.0, -200.0).detach().requires_grad_()
+    union_loss(extreme, truth.flip(1), LossConfig(at="mask")).backward()
+    assert torch.isfinite(extreme.grad).all()
