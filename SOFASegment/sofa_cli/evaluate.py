@@ -47,6 +47,7 @@ def evaluate(
     from sofa_cli.console import say_warning
     from sofa_engine.loading import load_predictor
     from sofa_engine.runtime import tune_allocator
+    from sofa_engine.weights import default_checkpoint
     from sofa_training.evaluation import CaseResult, EvaluationOptions
     from sofa_training.evaluation import evaluate as measure
     from sofa_training.report import CASES, check_comparable, compare_with, make_folder, write_report
@@ -58,7 +59,7 @@ def evaluate(
     if against is not None:
         check_comparable(against, [each.name for each in cases], chosen)
     make_folder(out)
-    seen = cases_trained_on(weights) if weights is not None else None
+    seen = cases_trained_on(weights or default_checkpoint(), [each.name for each in cases])
     known = [each.name for each in cases if each.name in (seen or ())]
     if known:
         say_warning(

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Lazy] = {
     "localiser": Lazy("sofa_cli.localiser:app", "Train the localiser, and keep its answers for training.", "train"),
     "train": Lazy("sofa_cli.train:app", "Train or fine-tune a model.", "train"),
     "evaluate": Lazy("sofa_cli.evaluate:app", "Measure a model on cases with a truth.", "train"),
+    "pool": Lazy("sofa_cli.pool:app", "Summarise several evaluations, such as those of the folds.", "train"),
     "experiment": Lazy("sofa_cli.experiment:app", "Run the experiments of the paper.", "train"),
 }
 

@@ -51,7 +51,7 @@ class Evaluation:
         curves: corrections simulated per case, empty if not asked for.
         reliability: per case, empty if not asked for.
         pictures: by case and protocol, the slice with most tumour.
-        trained_on: names of the cases that the model was trained on, None where that is not known.
+        trained_on: names of the measured cases that the model was trained on, None where that is not known.
     """
 
     model: ModelInfo

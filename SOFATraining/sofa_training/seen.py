@@ -1,29 +1,42 @@
-"""Which cases a checkpoint has been trained on, as far as the run that it lies in tells."""
+"""Which cases a checkpoint has been trained on.
+
+A checkpoint travels further than its cases may, and their names can say who the patients are; so it carries digests of
+the names, by which somebody who has the cases recognises them.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
-from sofa_engine.errors import SofaError
-from sofa_training.config import load_config
-from sofa_training.folds import read_folds
+from sofa_engine.model.checkpoint import load_checkpoint
 
-_CONFIG = "config.toml"
+#: Key of the digests in a checkpoint's notes.
+SEEN = "cases_seen"
+_LENGTH = 16
 
 
-def cases_trained_on(weights: Path) -> frozenset[str] | None:
-    """Return the names of the cases that a checkpoint was trained on.
+def digest(case: str) -> str:
+    """Return what stands for a case's name in a checkpoint, 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(case.encode()).hexdigest()[:_LENGTH]
 
-    Args:
-        weights: a checkpoint in the folder of its run.
 
-    Returns:
-        None where it lies in no run, or the run's cases are no longer there.
+def digests_in(weights: Path) -> set[str]:
+    """Return the digests that a checkpoint carries, none where it does not tell.
+
+    Raises:
+        WeightsError: it cannot be read.
     """
-    try:
-        data = load_config(weights.parent / _CONFIG).data
-        if data.fold is None or data.folds is None:
-            return frozenset(path.stem for path in data.prepared.glob("*.npz")) or None
-        return frozenset(read_folds(data.folds)[data.fold].train)
-    except (SofaError, IndexError):
-        return None
+    seen = load_checkpoint(weights)[1].notes.get(SEEN)
+    return {str(item) for item in seen} if isinstance(seen, list) else set()
+
+
+def cases_trained_on(weights: Path, cases: Iterable[str]) -> frozenset[str] | None:
+    """Return which of the cases a checkpoint was trained on, None where it does not tell.
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
+    seen = digests_in(weights)
+    return frozenset(case for case in cases if digest(case) in seen) if seen else None

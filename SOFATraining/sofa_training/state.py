@@ -27,6 +27,7 @@ class RunState:
         misses: validations since then.
         dice: running Dice per sub-region, for the difficulty weights.
         seconds: time spent so far.
+        seen: digests of the cases that the weights have seen, those of the start among them (`sofa_training.seen`).
     """
 
     epoch: int = 0
@@ -37,6 +38,7 @@ class RunState:
     misses: int = 0
     dice: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
+    seen: list[str] = field(default_factory=list)
 
 
 def save_state(folder: Path, state: RunState, parts: dict[str, Any]) -> None:

@@ -146,6 +146,22 @@ def read_case_table(path: Path) -> tuple[CaseResult, ...]:
     )
 
 
+def pooled(evaluations: Sequence[Sequence[CaseResult]]) -> tuple[CaseResult, ...]:
+    """Return the results of several evaluations as those of one.
+
+    Raises:
+        InputError: a case was measured twice under one protocol.
+    """
+    results: dict[tuple[str, Protocol], CaseResult] = {}
+    for result in (result for evaluation in evaluations for result in evaluation):
+        if results.setdefault((result.case, result.protocol), result) is not result:
+            raise InputError(
+                f"{result.case} was measured more than once under {result.protocol.value}; "
+                "give evaluations of different cases."
+            )
+    return tuple(results.values())
+
+
 def write_summary(rows: Sequence[RegionSummary], path: Path) -> None:
     """Write one row per protocol and region as CSV."""
     means = [name for name, value in vars(rows[0]).items() if isinstance(value, Mean)] if rows else []

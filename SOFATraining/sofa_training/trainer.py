@@ -29,6 +29,7 @@ from sofa_training.located import locate_prepared, write_located
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
 from sofa_training.prepared import PreparedCase, read_sides
 from sofa_training.runlog import RunLog
+from sofa_training.seen import SEEN, digest, digests_in
 from sofa_training.start import build_model
 from sofa_training.state import RunState, load_state, save_state
 from sofa_training.step import StepResult, TrainingStep
@@ -93,6 +94,9 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
         run = _Run(config, out, process, model, training, validating, listener)
         if resume:
             run.restore()
+        else:
+            before = set() if config.start is None else digests_in(config.start)
+            run.state.seen = sorted(before.union(digest(case.name) for case in training))
         with StopRequest(out) as stop:
             return run.go(stop)
 
@@ -329,6 +333,7 @@ class _Run:
     def _facts(self) -> dict[str, Any]:
         return {
             "training_cases": len(self.dataset.cases),
+            SEEN: self.state.seen,
             "validation_cases": len(self.validating),
             "device": str(self.process.device),
             "processes": self.process.world,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,15 @@ from typer.testing import CliRunner
 
 from sofa_cli.main import app
 from sofa_training.config import dump_config
+from sofa_training.evaluation import CaseResult
 from sofa_training.experiment import ROWS
-from sofa_training.folds import read_folds
+from sofa_training.folds import make_folds, read_folds, write_folds
+from sofa_training.metrics import RegionScore
+from sofa_training.prepared import read_folder
+from sofa_training.protocols import Protocol
+from sofa_training.regions import REGIONS
+from sofa_training.seen import cases_trained_on
+from sofa_training.summary import write_case_table
 
 
 @pytest.fixture
@@ -151,3 +159,36 @@ def test_the_smoke_experiment_runs_every_row_and_fills_every_table(sofa, tmp_pat
 def test_an_unknown_row_or_experiment_is_said(sofa, tmp_path: Path):
     assert "choose among t1, t1c" in " ".join(sofa("experiment", "paper", "--row", "t3").output.split())
     assert sofa("experiment", "other").exit_code == 2
+
+
+def test_a_checkpoint_remembers_what_its_start_has_seen_but_names_nobody(sofa, tiny, prepared: Path, tmp_path: Path):
+    names = [case.name for case in read_folder(prepared)]
+    write_folds(make_folds([(name, name) for name in names], 2), tmp_path / "folds.json")
+    for run, (fold, start) in {"one": (0, None), "two": (1, tmp_path / "one/last.safetensors")}.items():
+        values = {"run__epochs": 1, "data__folds": str(tmp_path / "folds.json"), "data__fold": fold}
+        config = tiny(**values, **({} if start is None else {"start": str(start)}))
+        (tmp_path / f"{run}.toml").write_text(dump_config(config), encoding="utf-8")
+        result = sofa("train", "--config", tmp_path / f"{run}.toml", "--out", tmp_path / run)
+        assert result.exit_code == 0, result.output
+    first = cases_trained_on(tmp_path / "one/last.safetensors", names)
+    assert first is not None and 0 < len(first) < len(names)
+    assert cases_trained_on(tmp_path / "two/last.safetensors", names) == frozenset(names)
+    assert not any(name.encode() in (tmp_path / "two/last.safetensors").read_bytes() for name in names)
+
+
+def test_evaluations_of_different_cases_are_summarised_as_one(sofa, tmp_path: Path):
+    controls = tuple(RegionScore(region, 0.5, 0.4, float("nan"), 10.0, 12.0) for region in REGIONS)
+    for number, dice in enumerate((0.6, 0.8)):
+        scores = tuple(replace(control, dice=dice) for control in controls)
+        (tmp_path / str(number)).mkdir()
+        results = [CaseResult(f"case{number}", Protocol.AUTO, scores, controls)]
+        write_case_table(results, tmp_path / str(number) / "cases.csv")
+    result = sofa("pool", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "pooled")
+    assert result.exit_code == 0 and "2 cases" in result.output, result.output
+    with (tmp_path / "pooled/summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["region"] for row in rows} == set(REGIONS)
+    assert all(float(row["dice_mean"]) == pytest.approx(0.7) and row["dice_n"] == "2" for row in rows)
+    result = sofa("pool", tmp_path / "0", tmp_path / "0", "--out", tmp_path / "twice")
+    assert result.exit_code != 0 and "case0 was measured more than once under auto" in " ".join(result.output.split())
+    assert not (tmp_path / "twice").exists()
