@@ -23,6 +23,8 @@ _CONFIG, _FOLDS, _REQUEST = "default", "folds.json", "request.toml"
 _MOST_FOLDS = 5
 #: Without a graphics card the encoder is run once for so many versions of every slice, and never again.
 _CACHED_VARIANTS = 4
+#: A few cases are learned soon and then by heart: a run ends after so many validations that were no better.
+_PATIENCE = 6
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ def _usual(part: Part, epochs: int, steps: int) -> dict[str, Any]:
         "run.workers": min(4, max(1, (os.cpu_count() or 2) // 2)),
         "run.cached_variants": _CACHED_VARIANTS if part is Part.DECODER else 0,
         "run.validate_every": max(1, epochs // 20),
+        "run.patience": _PATIENCE,
         "optimiser.warmup": min(250, steps // 10),
         "optimiser.average": max(0.9, min(0.999, 1 - 10 / max(1, steps))),
     }

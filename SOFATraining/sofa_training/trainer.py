@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -37,7 +38,7 @@ from sofa_training.stopping import StopRequest
 from sofa_training.validation import CaseDice, Preview, mean_dice, predictor_of, validate
 
 CONFIG, BEST, LAST, PREVIEW = "config.toml", "best.safetensors", "last.safetensors", "preview.npz"
-LOCATED = "located"
+LOCATED, FOLDS = "located", "folds.json"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: How fast the running Dice of the difficulty weights follows.
 _DICE_MEMORY = 0.99
@@ -109,11 +110,15 @@ def resume_config(out: Path) -> TrainingConfig:
     """
     if not (out / CONFIG).is_file():
         raise InputError(f"{out} is no training run: it has no {CONFIG}.")
-    return load_config(out / CONFIG)
+    config = load_config(out / CONFIG)
+    if (out / FOLDS).is_file():
+        # The split stays what it was, whatever became of the file that it was read from.
+        config = config.model_copy(update={"data": config.data.model_copy(update={"folds": out / FOLDS})})
+    return config
 
 
 def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resume: bool) -> None:
-    """Make the run's folder and write its configuration; refuse to overwrite another run.
+    """Make the run's folder, write its configuration and keep its folds; refuse to overwrite another run.
 
     Raises:
         InputError: a run is there already and `resume` was not asked for.
@@ -126,6 +131,8 @@ def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resum
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / CONFIG).write_text(dump_config(config), encoding="utf-8")
+        if config.data.folds is not None and config.data.folds.resolve() != (out / FOLDS).resolve():
+            shutil.copyfile(config.data.folds, out / FOLDS)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
 

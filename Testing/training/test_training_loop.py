@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sofa_engine.errors import InputError, OutputError, SofaError, WeightsError
 from sofa_engine.model.checkpoint import load_checkpoint, save_checkpoint
@@ -71,7 +72,10 @@ def test_the_log_tells_everything_a_watcher_wants(tiny, prepared: Path, tmp_path
     assert load_config(tmp_path / "run" / "config.toml") == config
     with np.load(tmp_path / "run" / "preview.npz") as preview:
         assert preview["image"].shape == preview["truth"].shape == preview["found"].shape
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    shown = [scalar.value for scalar in board.Scalars("step/loss")]
+    np.testing.assert_allclose(shown, _losses(tmp_path / "run"), rtol=1e-6)
+    assert board.Scalars("validation/dice/WT")[-1].value == pytest.approx(log[-2]["dice"]["WT"])
 
 
 def test_a_run_killed_in_mid_epoch_resumes_to_the_very_same_losses_and_weights(tiny, python, tmp_path: Path):
@@ -136,6 +140,18 @@ def test_a_stop_request_saves_and_the_run_goes_on_from_there(tiny, tmp_path: Pat
     assert first.reason == "stopped" and 3 <= len(_losses(out)) < 6
     assert not (out / "stop").exists()
     assert train(resume_config(out), out, resume=True).reason == "finished"
+    assert _losses(out) == _losses(tmp_path / "whole")
+
+
+def test_a_run_keeps_its_folds_whatever_becomes_of_their_file(tiny, prepared: Path, tmp_path: Path):
+    folds = tmp_path / "folds.json"
+    folds.write_bytes((prepared / "folds.json").read_bytes())
+    config = tiny(data__folds=str(folds), data__fold=0, run__epochs=2)
+    train(config, tmp_path / "whole")
+    out = tmp_path / "stopped"
+    train(config, out, listener=lambda event, values: (out / "stop").touch() if event == "step" else None)
+    folds.write_text("{}", encoding="utf-8")
+    train(resume_config(out), out, resume=True)
     assert _losses(out) == _losses(tmp_path / "whole")
 
 

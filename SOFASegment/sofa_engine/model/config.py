@@ -148,7 +148,7 @@ def paper() -> ModelConfig:
 
 
 def compact() -> ModelConfig:
-    """Return the arrangement for machines without a GPU: stride 16, narrower, with fine features for the mask."""
+    """Return the arrangement for machines without a GPU: stride 16, narrower, fine features for the mask, box prior."""
     return ModelConfig(
         arrangement="compact",
         encoder=EncoderConfig(
@@ -163,10 +163,10 @@ def compact() -> ModelConfig:
         decoder_mlp=768,
         modality_conditioning="stages",
         detail=3,
+        box_prior=True,
     )
 
 
 def located() -> ModelConfig:
-    """Return `compact` with a localiser and the box's own prior; no checkpoint of it ships yet."""
-    beyond = {"arrangement": "located", "localiser": LocaliserConfig(), "box_prior": True}
-    return compact().model_copy(update=beyond)
+    """Return `compact` with a localiser; no checkpoint of it ships yet."""
+    return compact().model_copy(update={"arrangement": "located", "localiser": LocaliserConfig()})

@@ -68,15 +68,7 @@ class SegmentLogic:
         if model is not None and not model.trained:
             state.notices = ["This model is not trained: its answers mean nothing."]
         if phase is Phase.READY:
-            self._show_tumour()
-
-    def _show_tumour(self) -> None:
-        """Turn the views to the middle of what was found."""
-        live = self._workspace.controller.live
-        boxes = [box for found in live.facts.boxes.values() for box in found]
-        if boxes:
-            largest = max(boxes, key=lambda box: box.shape[0] * box.shape[1] * box.shape[2])
-            self._workspace.controller.jumpToSlice((largest.lower[0] + largest.upper[0]) // 2)
+            controller.showTumour()
 
     def _on_progress(self, progress: Progress) -> None:
         self._state.stage = _stage_text(progress)
