@@ -79,7 +79,9 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
         SofaError: the loss is no longer a number; the last good checkpoint is kept.
     """
     with join_processes(config.run.device) as process:
-        training, validating = read_sides(config.data, config.run.validate_cases)
+        # A resumed run's split stays what it was, whatever became of the file that it was read from.
+        kept = {"folds": out / FOLDS} if resume and (out / FOLDS).is_file() else {}
+        training, validating = read_sides(config.data.model_copy(update=kept), config.run.validate_cases)
         if resume:
             model = SofaModel(config.model)  # its weights come with the run's state
         else:
@@ -110,11 +112,7 @@ def resume_config(out: Path) -> TrainingConfig:
     """
     if not (out / CONFIG).is_file():
         raise InputError(f"{out} is no training run: it has no {CONFIG}.")
-    config = load_config(out / CONFIG)
-    if (out / FOLDS).is_file():
-        # The split stays what it was, whatever became of the file that it was read from.
-        config = config.model_copy(update={"data": config.data.model_copy(update={"folds": out / FOLDS})})
-    return config
+    return load_config(out / CONFIG)
 
 
 def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resume: bool) -> None:
@@ -131,7 +129,7 @@ def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resum
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / CONFIG).write_text(dump_config(config), encoding="utf-8")
-        if config.data.folds is not None and config.data.folds.resolve() != (out / FOLDS).resolve():
+        if not resume and config.data.folds is not None and config.data.folds.resolve() != (out / FOLDS).resolve():
             shutil.copyfile(config.data.folds, out / FOLDS)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
