@@ -153,6 +153,7 @@ def test_a_run_keeps_its_folds_whatever_becomes_of_their_file(tiny, prepared: Pa
     folds.write_text("{}", encoding="utf-8")
     train(resume_config(out), out, resume=True)
     assert _losses(out) == _losses(tmp_path / "whole")
+    assert (out / "folds.json").read_bytes() == (prepared / "folds.json").read_bytes()
 
 
 def test_ctrl_c_stops_after_the_current_iteration_with_a_checkpoint(tiny, python, tmp_path: Path):
