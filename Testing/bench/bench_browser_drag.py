@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import typer
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "SOFASegment"), str(ROOT / "Testing"), str(ROOT / "Testing" / "web")]
+sys.path[:0] = [str(ROOT / "SOFASegment"), str(ROOT / "Testing" / "web"), str(ROOT / "Testing")]
 
 from playwright.sync_api import sync_playwright  # noqa: E402
 

@@ -90,8 +90,8 @@ def test_how_much_enhances_is_counted_in_millilitres_and_gaps_in_millimetres():
     open_rim = ringed(gap=3)
     open_rim[NCR] = 0.8 * (RADIUS < 7)
     assert (settled(open_rim, (1.0, 1.0, 1.0))[:, RADIUS < 7] == 1).all()
-    # At 4 mm a voxel the opening is 12 mm wide.
-    assert (settled(open_rim, (4.0, 4.0, 4.0))[:, RADIUS < 7] == 2).all()
+    # At 9 mm a voxel the opening is 27 mm wide.
+    assert (settled(open_rim, (9.0, 9.0, 9.0))[:, RADIUS < 7] == 2).all()
 
 
 class _Ring:
@@ -121,3 +121,17 @@ def test_the_letter_of_the_paper_knows_no_anatomy(mode, label):
     assert (told is None) == (mode == "paper")
     if told is not None:
         np.testing.assert_array_equal(told, found.probabilities)
+
+
+def test_a_rim_that_is_open_in_its_slices_but_not_across_them_still_holds_its_core():
+    z, y, x = np.indices((40, 48, 48))
+    radius = np.sqrt((z - 20) ** 2 + (y - 24) ** 2 + (x - 24) ** 2)
+    probabilities = np.zeros((3, 40, 48, 48), dtype=np.float16)
+    # A shell with a wide opening towards x: no axial slice near its middle is closed, nor any coronal one.
+    opening = (x > 24) & (np.hypot(z - 20, y - 24) < 9)
+    probabilities[ET] = 0.9 * ((radius >= 12) & (radius <= 16) & ~opening)
+    probabilities[NCR] = 0.8 * ((radius < 10) | ((radius > 18) & (radius < 20)))
+    labels = settled(probabilities, present=np.ones((3, 40), dtype=bool))
+    core = radius < 10
+    assert (labels[core & (x <= 24)] == 1).all()
+    assert (labels[(radius > 18.5) & (radius < 19.5)] == 2).all()
