@@ -8,6 +8,8 @@ itself, in 99 of 100 voxels. Tumours that hardly enhance keep their core whereve
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import ndimage
 
@@ -36,8 +38,8 @@ def settle(probabilities: np.ndarray, present: np.ndarray, spacing: tuple[float,
     - A voxel that is tumour, but no sub-region alone is likely, goes to the likeliest: the three are exclusive, so
       their probabilities add up.
     - What the enhancing rim encloses in a slice is necrotic core.
-    - Where there is a rim, necrotic core outside it is oedema: outside in the slice and in both planes across it, for a
-      rim may be open in one of them.
+    - Where there is a rim, necrotic core outside it is oedema: outside in the slice and in both planes across it, for
+      a rim may be open in one of them.
 
     Args:
         probabilities: float (3, D, H, W), order of `SUB_REGIONS`.
@@ -72,24 +74,25 @@ def _share_out(probabilities: np.ndarray, present: np.ndarray, tau: float) -> No
 
 
 def _inside(rim: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Return what lies inside the outline of a rim in any of the three planes, bool (D, H, W)."""
-    inside = np.zeros_like(rim)
+    """Return what lies inside a rim, its small gaps closed, in any of the three planes, bool (D, H, W)."""
+    outlined = np.zeros_like(rim)
     box = Box.of_mask(rim)
-    if box is not None:
-        for axis in range(3):
-            across = tuple(s for i, s in enumerate(spacing) if i != axis)
-            planes = np.moveaxis(rim[box.slices], axis, 0), np.moveaxis(inside[box.slices], axis, 0)
-            for plane, found in zip(*planes, strict=True):
-                np.logical_or(found, _outline(plane, across), out=found)  # type: ignore[arg-type]
-    return inside
+    if box is None:
+        return outlined
+    # All of it lies in the rim's box; the margin keeps the box's own border from counting as rim.
+    margin = [(math.ceil(_GAP_MM / s) + 1,) * 2 for s in spacing]
+    closed = _closed(np.pad(rim[box.slices], margin), spacing)
+    inside = closed.copy()
+    for axis in range(3):
+        across = np.moveaxis(inside, axis, 0)
+        for found, plane in zip(across, np.moveaxis(closed, axis, 0), strict=True):
+            np.logical_or(found, ndimage.binary_fill_holes(plane), out=found)
+    inner = tuple(slice(before, before + n) for (before, _), n in zip(margin, box.shape, strict=True))
+    outlined[box.slices] = _closed(inside, spacing)[inner]
+    return outlined
 
 
-def _outline(rim: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """Return the rim of a plane with its small gaps closed and what it then encloses, bool (H, W)."""
-    if not rim.any():
-        return rim
-    margin = [int(np.ceil(_GAP_MM / s)) + 1 for s in spacing]
-    inner = tuple(slice(m, m + n) for m, n in zip(margin, rim.shape, strict=True))
-    grown = ndimage.distance_transform_edt(~np.pad(rim, [(m, m) for m in margin]), sampling=spacing) <= _GAP_MM
-    closed = ndimage.distance_transform_edt(grown, sampling=spacing) > _GAP_MM
-    return ndimage.binary_fill_holes(closed | np.pad(rim, [(m, m) for m in margin]))[inner]
+def _closed(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Return a mask closed by a ball of `_GAP_MM`."""
+    grown = ndimage.distance_transform_edt(~mask, sampling=spacing) <= _GAP_MM
+    return mask | (ndimage.distance_transform_edt(grown, sampling=spacing) > _GAP_MM)
