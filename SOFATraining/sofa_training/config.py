@@ -155,6 +155,12 @@ class LossConfig(Section):
     at: Literal["image", "mask"] = "image"
     difficulty: float = Field(0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _check(self) -> LossConfig:
+        if self.union and self.sub_regions != "all":
+            raise ValueError("union needs the masks of all sub-regions: set sub_regions to 'all', or union to 0")
+        return self
+
 
 class OptimiserConfig(Section):
     """How weights move.

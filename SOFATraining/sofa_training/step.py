@@ -71,7 +71,7 @@ class TrainingStep(nn.Module):
         logits, quality = self.model.first_pass(features)
         losses = mask_losses(logits, truth, quality, config.loss.at)
         first = combine_losses(losses, regions, weights, count, config.loss)
-        if config.loss.union and bool(batch.chosen.all()):
+        if config.loss.union:
             whole = (len(batch.chosen), len(SUB_REGIONS))
             first = first + config.loss.union * union_loss(logits.unflatten(0, whole), batch.truth, config.loss)
         second, dice_true, rows = first.new_zeros(()), losses.dice_true, torch.arange(count, device=regions.device)

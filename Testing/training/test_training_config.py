@@ -52,6 +52,7 @@ def test_a_printed_configuration_reads_back_as_the_same(name: str, tmp_path: Pat
         ({"run.cached_variants": 2}, "train = 'decoder'"),
         ({"modalities": ["t1", "t1"]}, "each once"),
         ({"model.resize": "litemedsam"}, "1 mm"),
+        ({"loss.union": 1.0, "loss.sub_regions": "one"}, "union needs the masks of all sub-regions"),
     ],
 )
 def test_a_typo_or_a_wrong_value_is_named_in_one_sentence(overrides: dict, words: str):
