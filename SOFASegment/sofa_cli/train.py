@@ -32,7 +32,7 @@ def train(
     from sofa_training.config import dump_config, load_config
 
     if resume:
-        from sofa_training.trainer import resume_config
+        from sofa_training.run_folder import resume_config
 
         if settings:
             raise InputError("A resumed run keeps its configuration; leave --set out, or start a new run.")

@@ -19,12 +19,13 @@ from sofa_training.evaluation import CaseResult, EvaluationOptions, evaluate
 from sofa_training.folds import read_folds
 from sofa_training.protocols import Protocol
 from sofa_training.report import CASES, REPORT, write_report
+from sofa_training.run_folder import CONFIG, resume_config
 from sofa_training.runlog import FILE as LOG_FILE
 from sofa_training.runlog import read_log
 from sofa_training.start import build_model
 from sofa_training.state import FILE as STATE_FILE
 from sofa_training.summary import RegionSummary, read_case_table, summarise
-from sofa_training.trainer import CONFIG, LAST, Listener, resume_config, train
+from sofa_training.trainer import LAST, Listener, train
 from sofa_training.tta import MirroredPredictor
 
 #: The protocol that the paper seems to have used, and the one that helps with nothing.

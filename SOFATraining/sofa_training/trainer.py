@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -17,18 +16,19 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from sofa_engine.errors import InputError, OutputError, SofaError
+from sofa_engine.errors import SofaError
 from sofa_engine.model.checkpoint import save_checkpoint
 from sofa_engine.model.localiser import Localiser
 from sofa_engine.model.network import SofaModel
 from sofa_training.boxes import usual_shares
-from sofa_training.config import TrainingConfig, dump_config, load_config
+from sofa_training.config import TrainingConfig
 from sofa_training.dataset import RunSampler, Sample, SliceDataset
 from sofa_training.distributed import Process, join_processes
 from sofa_training.embeddings import EmbeddingCache
 from sofa_training.located import locate_prepared, write_located
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
 from sofa_training.prepared import PreparedCase, read_sides
+from sofa_training.run_folder import FOLDS, prepare_folder
 from sofa_training.runlog import RunLog
 from sofa_training.seen import SEEN, digest, digests_in
 from sofa_training.start import build_model
@@ -37,8 +37,7 @@ from sofa_training.step import StepResult, TrainingStep
 from sofa_training.stopping import StopRequest
 from sofa_training.validation import CaseDice, Preview, mean_dice, predictor_of, validate
 
-CONFIG, BEST, LAST, PREVIEW = "config.toml", "best.safetensors", "last.safetensors", "preview.npz"
-LOCATED, FOLDS = "located", "folds.json"
+BEST, LAST, PREVIEW, LOCATED = "best.safetensors", "last.safetensors", "preview.npz", "located"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: How fast the running Dice of the difficulty weights follows.
 _DICE_MEMORY = 0.99
@@ -102,37 +101,6 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
             run.state.seen = sorted(before.union(digest(case.name) for case in training))
         with StopRequest(out) as stop:
             return run.go(stop)
-
-
-def resume_config(out: Path) -> TrainingConfig:
-    """Return the configuration that a run was started with.
-
-    Raises:
-        InputError: `out` is no run.
-    """
-    if not (out / CONFIG).is_file():
-        raise InputError(f"{out} is no training run: it has no {CONFIG}.")
-    return load_config(out / CONFIG)
-
-
-def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resume: bool) -> None:
-    """Make the run's folder, write its configuration and keep its folds; refuse to overwrite another run.
-
-    Raises:
-        InputError: a run is there already and `resume` was not asked for.
-        OutputError: the folder cannot be written.
-    """
-    if not process.leads:
-        return
-    if not resume and (out / CONFIG).exists():
-        raise InputError(f"{out} holds a run already; resume it, or choose another folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG).write_text(dump_config(config), encoding="utf-8")
-        if not resume and config.data.folds is not None and config.data.folds.resolve() != (out / FOLDS).resolve():
-            shutil.copyfile(config.data.folds, out / FOLDS)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
 
 
 def locate_cases(localiser: Localiser, cases: Sequence[PreparedCase], folder: Path, process: Process) -> None:

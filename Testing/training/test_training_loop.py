@@ -16,15 +16,17 @@ from sofa_engine.model.checkpoint import load_checkpoint, save_checkpoint
 from sofa_engine.model.config import ModelConfig
 from sofa_engine.model.network import SofaModel
 from sofa_training.config import dump_config, load_config
+from sofa_training.run_folder import resume_config
 from sofa_training.runlog import read_log
-from sofa_training.trainer import resume_config, train
+from sofa_training.trainer import train
 
 _TRAIN = """
 import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from sofa_training.config import load_config
-from sofa_training.trainer import resume_config, train
+from sofa_training.run_folder import resume_config
+from sofa_training.trainer import train
 config, out, resume = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "resume"
 train(resume_config(out) if resume else load_config(config), out, resume=resume)
 """
