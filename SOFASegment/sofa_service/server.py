@@ -37,6 +37,8 @@ from sofa_service.worker import Worker
 _LOG = logging.getLogger(__name__)
 _WATCH_S = 1.0
 _GRACE_S = 5.0
+#: How far an engine of this computer's face steps back (POSIX niceness): whoever else wants a core gets nine tenths.
+_POLITE = 10
 
 
 def build_engine(config: ServeConfig) -> Engine:
@@ -104,6 +106,8 @@ def serve(config: ServeConfig, listening: Callable[[str], None] = lambda _: None
         StartError: the port is taken.
     """
     config.check()
+    if config.parent is not None:
+        _give_way()
     if config.workers > 1:
         from sofa_service.front import build_front  # noqa: PLC0415 (only where it is asked for)
 
@@ -144,6 +148,15 @@ def run_app(app: FastAPI, config: ServeConfig, listening: Callable[[str], None])
     finally:
         if config.ready_file is not None:
             config.ready_file.unlink(missing_ok=True)
+
+
+def _give_way() -> None:
+    """Let the face that started this engine, and whatever else is on the screen, have the processor first.
+
+    Computing takes every core; at the same priority a box would jerk along behind the mouse. Called before any thread
+    is started, because on Linux each has a priority of its own, taken over from the one that starts it.
+    """
+    psutil.Process().nice(_POLITE if os.name == "posix" else psutil.BELOW_NORMAL_PRIORITY_CLASS)
 
 
 def _bind(config: ServeConfig) -> socket.socket:

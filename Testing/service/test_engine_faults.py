@@ -181,6 +181,17 @@ def test_the_engine_ends_when_its_parent_is_killed(tmp_path):
     until(lambda: gone(pid))
 
 
+def test_the_face_comes_before_its_engine_where_both_want_the_processor(start_engine, case):
+    engine = start_engine()
+    with engine.client() as client:
+        client.open(case).close()  # by now all threads have been started
+    face = psutil.Process().nice()
+    for thread in psutil.Process(engine.pid).threads():
+        niceness = os.getpriority(os.PRIO_PROCESS, thread.id) if sys.platform == "linux" else None
+        assert niceness is None or niceness > face
+    assert psutil.Process(engine.pid).nice() != face
+
+
 def test_stopping_ends_the_whole_tree_and_removes_its_files(start_engine):
     engine = start_engine()
     pid, folder = engine.pid, engine._folder
