@@ -38,6 +38,7 @@ class DataConfig(Section):
         off_tumour: share of crops that are centred anywhere in the brain instead of on the tumour.
         balanced: draw a sub-region first, then one of its slices, so that small ones are seen as often.
         transplant: probability that another patient's tumour is added.
+        roam: pixels that such a tumour may be moved; where it may, it also changes sides half of the time.
         localiser: trained localiser (`sofa localiser train`) that becomes part of the model; needed by arrangements
             with one that start from random weights.
         located: folder of `sofa localiser apply`: its answers for the training cases, each from a localiser that has
@@ -55,6 +56,7 @@ class DataConfig(Section):
     off_tumour: Probability = 0.1
     balanced: bool = True
     transplant: Probability = 0.0
+    roam: int = Field(0, ge=0)
     localiser: Path | None = None
     located: Path | None = None
     confidence: tuple[float, float] = (0.6, 1.2)

@@ -145,7 +145,7 @@ class SliceDataset(Dataset[Sample]):
             images = images[:, ::-1]
         if picture.random() < config.data.transplant:
             donor = self.cases[int(picture.integers(len(self.cases)))]
-            images, labels = transplanted(images, labels, case, draw.index, donor, picture)
+            images, labels = transplanted(images, labels, case, draw.index, donor, picture, roam=config.data.roam)
         change = draw_spatial(config.augmentation, self._centre(images, labels, crop, picture), crop, picture)
         flat = torch.from_numpy(np.ascontiguousarray(images).reshape(-1, *images.shape[2:]).astype(np.float32) / 255)
         pixels = change.sample(flat).view(*images.shape[:2], *crop)

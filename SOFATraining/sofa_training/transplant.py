@@ -12,6 +12,8 @@ from sofa_training.prepared import PreparedCase
 
 #: Standard deviation of the soft border between the two brains, pixels.
 _BORDER = 2.0
+#: Slices that a tumour may move up or down.
+_LIFT = 3
 
 
 def transplanted(
@@ -21,8 +23,10 @@ def transplanted(
     index: int,
     donor: PreparedCase,
     rng: np.random.Generator,
+    *,
+    roam: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add the donor's tumour of the same height in the atlas (up to 3 slices off) to a slice.
+    """Add the donor's tumour of about the same height in the atlas to a slice.
 
     Args:
         images: uint8 (4, C, H, W), the receiving slice with its neighbours.
@@ -31,20 +35,30 @@ def transplanted(
         index: which slice they are.
         donor: whose tumour to take.
         rng: generator.
+        roam: pixels that the tumour may move in plane. Where it may, it changes sides half of the time, and moves up or
+            down by as many slices (3 otherwise).
 
     Returns:
         New arrays; the ones given where the donor has no tumour there, or lacks a sequence that the case has.
     """
     if donor.name == case.name or bool((case.present & ~donor.present).any()):
         return images, labels
-    there = index + case.extent.lower[0] - donor.extent.lower[0] + int(rng.integers(-3, 4))
+    lift = max(_LIFT, roam)
+    there = index + case.extent.lower[0] - donor.extent.lower[0] + int(rng.integers(-lift, lift + 1))
     if not 0 <= there < donor.truth.shape[0] or not donor.pixels[:, there].any():
         return images, labels
     reach = images.shape[1] // 2
     neighbours = np.clip(np.arange(there - reach, there + reach + 1), 0, donor.truth.shape[0] - 1)
-    move = (donor.extent.lower[1] - case.extent.lower[1], donor.extent.lower[2] - case.extent.lower[2])
-    new_labels = _moved(np.asarray(donor.truth[there]), move, labels.shape)
-    new_images = _moved(np.asarray(donor.images[:, neighbours]), move, labels.shape)
+    down = donor.extent.lower[1] - case.extent.lower[1]
+    right = donor.extent.lower[2] - case.extent.lower[2]
+    taken_labels, taken_images = np.asarray(donor.truth[there]), np.asarray(donor.images[:, neighbours])
+    if roam:
+        if rng.random() < 0.5:
+            right = donor.geometry.shape[2] - donor.extent.upper[2] - case.extent.lower[2]
+            taken_labels, taken_images = taken_labels[..., ::-1], taken_images[..., ::-1]
+        down, right = down + int(rng.integers(-roam, roam + 1)), right + int(rng.integers(-roam, roam + 1))
+    new_labels = _moved(taken_labels, (down, right), labels.shape)
+    new_images = _moved(taken_images, (down, right), labels.shape)
     brain = images.any(axis=(0, 1))
     tumour = (new_labels > 0) & brain
     if not tumour.any():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,30 @@ def test_a_transplanted_tumour_comes_with_its_labels_and_stays_in_the_brain(prep
     assert changed >= 5
     same = transplanted(images, labels, case, 5, case, np.random.default_rng(0))
     assert same[0] is images
+
+
+def test_a_transplanted_tumour_that_roams_lies_at_other_places_on_both_sides(prepared: Path):
+    case, donor = read_folder(prepared)[:2]
+    images, labels = neighbourhood(case, 5, 3)
+    empty = np.zeros_like(labels)
+    middle = labels.shape[1] // 2
+    one_sided = np.array(donor.truth)
+    one_sided[..., : middle + 4] = 0
+    donor = replace(donor, truth=one_sided)
+
+    def places(roam: int) -> np.ndarray:
+        found = []
+        for seed in range(30):
+            new = transplanted(images, empty, case, 5, donor, np.random.default_rng(seed), roam=roam)[1]
+            if new.any():
+                found.append(np.argwhere(new).mean(axis=0))
+        return np.array(found)
+
+    still, roaming = places(0), places(6)
+    assert len(roaming) >= 10
+    assert np.ptp(roaming[:, 0]) > np.ptp(still[:, 0]) + 4
+    assert (still[:, 1] > middle).all()
+    assert (roaming[:, 1] < middle).any() and (roaming[:, 1] > middle).any()
 
 
 def test_boxes_of_a_prepared_case_are_those_of_its_truth(prepared: Path):
