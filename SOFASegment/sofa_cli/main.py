@@ -33,7 +33,7 @@ COMMANDS: dict[str, Lazy] = {
     "serve": Lazy("sofa_cli.serve:app", "Run the engine for Slicer and the browser.", "app"),
     "view": Lazy("sofa_cli.view:app", "Open the browser face.", "app"),
     "prepare": Lazy("sofa_cli.prepare:app", "Check cases and prepare them for training.", "train"),
-    "localiser": Lazy("sofa_cli.localiser:app", "Train the localiser, and keep its answers for training.", "train"),
+    "localiser": Lazy("sofa_cli.localiser:app", "Train the localiser, and add it to a checkpoint.", "train"),
     "train": Lazy("sofa_cli.train:app", "Train or fine-tune a model.", "train"),
     "evaluate": Lazy("sofa_cli.evaluate:app", "Measure a model on cases with a truth.", "train"),
     "pool": Lazy("sofa_cli.pool:app", "Summarise several evaluations, such as those of the folds.", "train"),

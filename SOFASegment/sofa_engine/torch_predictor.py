@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sofa_engine.api import ModelInfo
 from sofa_engine.errors import OutOfMemoryError, SofaError
 from sofa_engine.feature_store import FeatureStore
-from sofa_engine.model.localiser import mask_cells, slices_worth_encoding
+from sofa_engine.model.localiser import agreed, mask_cells, slices_worth_encoding
 from sofa_engine.model.network import Fused, RegionFeatures, SofaModel
 from sofa_engine.model.prior import Prompt
 from sofa_engine.predictor import SlicePrediction
@@ -41,7 +41,8 @@ class _Kept:
         features: one `Fused` per slice, with a leading axis of 1; None for slices that nothing has asked for; in memory
             up to a limit, then in a file.
         coarse: localiser's logits, float16 (D, 3, kh, kw) on the cells of the masks, None without a localiser.
-        belief: first pass's logits per slice, (3, kh, kw) float16, or None before they were needed.
+        belief: first pass's logits per slice, the localiser's vote included, (3, kh, kw) float16, or None before they
+            were needed.
     """
 
     frame: SliceFrame
@@ -204,6 +205,9 @@ class TorchPredictor:
         with self._autocast():
             logits, quality = self._model.first_pass(features)
         logits = logits.float()
+        if case.coarse is not None and self._model.localiser is not None:
+            coarse = case.coarse[torch.from_numpy(slices)].to(self._device).flatten(0, 1)
+            logits = agreed(logits, coarse, self._model.localiser.config.vote)
         for i, z in enumerate(slices):
             case.belief[z] = logits[i * regions : (i + 1) * regions].half()
         masks = case.frame.masks(logits).sigmoid().cpu()
@@ -301,8 +305,7 @@ class TorchPredictor:
         return tensor if self._precision is not torch.float32 else tensor.float()
 
     def _features(self, case: _Kept, slices: np.ndarray, rows: Tensor, regions: Tensor) -> RegionFeatures:
-        coarse = None if case.coarse is None else case.coarse[torch.from_numpy(slices)].to(self._device).float()
-        return RegionFeatures.select(self._fused(case, slices), rows, regions, coarse)
+        return RegionFeatures.select(self._fused(case, slices), rows, regions)
 
     def _fused(self, case: _Kept, slices: np.ndarray) -> Fused:
         rows = [row for z in slices if (row := case.features[z]) is not None]

@@ -39,12 +39,6 @@ class DataConfig(Section):
         balanced: draw a sub-region first, then one of its slices, so that small ones are seen as often.
         transplant: probability that another patient's tumour is added.
         roam: pixels that such a tumour may be moved; where it may, it also changes sides half of the time.
-        localiser: trained localiser (`sofa localiser train`) that becomes part of the model; needed by arrangements
-            with one that start from random weights.
-        located: folder of `sofa localiser apply`: its answers for the training cases, each from a localiser that has
-            not seen the case, or the network would learn to trust it more than it deserves. A run that starts from a
-            checkpoint asks that checkpoint's localiser where this is left out.
-        confidence: range of the factor on those answers' logits.
     """
 
     prepared: Path = Path("prepared")
@@ -57,9 +51,6 @@ class DataConfig(Section):
     balanced: bool = True
     transplant: Probability = 0.0
     roam: int = Field(0, ge=0)
-    localiser: Path | None = None
-    located: Path | None = None
-    confidence: tuple[float, float] = (0.6, 1.2)
 
 
 class AugmentationConfig(Section):
@@ -258,8 +249,6 @@ class TrainingConfig(Section):
         stride = self.model.encoder.feature_stride
         if not self.data.crops or any(n % stride or n < stride for crop in self.data.crops for n in crop):
             raise ValueError(f"data.crops {self.data.crops} must be multiples of the model's stride {stride}")
-        if self.model.localiser is not None and self.data.transplant:
-            raise ValueError("data.transplant adds tumours that data.located knows nothing of; set it to 0")
         if self.model.resize != "native":
             raise ValueError("training keeps 1 mm pixels: set model.resize to 'native', also for stock weights")
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):

@@ -13,15 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
 from sofa_engine.errors import InputError
 from sofa_engine.types import MODALITIES, SUB_REGIONS
-from sofa_training.augment import SpatialChange, draw_spatial, drop_modalities, vary_intensity
+from sofa_training.augment import draw_spatial, drop_modalities, vary_intensity
 from sofa_training.boxes import draw_boxes
 from sofa_training.config import TrainingConfig
-from sofa_training.located import read_located
 from sofa_training.prepared import PreparedCase
 from sofa_training.regions import sub_region_masks
 from sofa_training.transplant import transplanted
@@ -49,7 +47,6 @@ class Sample(NamedTuple):
         box_valid: bool (3,).
         box_heights: float32 (3,), where the slice lies in the 3D box that a rectangle was cut from.
         box_own: bool (3,), use the model's own box if it has one.
-        coarse: float32 (3, h, w), a localiser's logits on the cells of the masks; (3, 0, 0) without one.
         key: int64 (2,), (variant, position) for the cache of embeddings.
     """
 
@@ -61,7 +58,6 @@ class Sample(NamedTuple):
     box_valid: Tensor
     box_heights: Tensor
     box_own: Tensor
-    coarse: Tensor
     key: Tensor
 
 
@@ -76,10 +72,6 @@ class SliceDataset(Dataset[Sample]):
         """
         self.cases = [case for case in cases if case.tumour_slices.size]
         self.config = config
-        self._located: dict[str, Tensor] = {}
-        if config.model.localiser is not None:
-            for case in self.cases:
-                self._answers(case.name)
         if not self.cases:
             raise InputError("None of the training cases has a tumour in its truth, so there is nothing to learn from.")
         # Plans of two epochs: workers run ahead of the epoch's end.
@@ -101,7 +93,7 @@ class SliceDataset(Dataset[Sample]):
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the cached plans behind when a worker is spawned."""
-        return {"cases": self.cases, "config": self.config, "_located": self._located}
+        return {"cases": self.cases, "config": self.config}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -169,33 +161,8 @@ class SliceDataset(Dataset[Sample]):
             box_valid=torch.from_numpy(drawn.valid),
             box_heights=torch.from_numpy(drawn.heights),
             box_own=torch.from_numpy(drawn.own),
-            coarse=self._coarse(case, draw.index, change, prompt),
             key=torch.tensor(key, dtype=torch.int64),
         )
-
-    def _coarse(self, case: PreparedCase, index: int, change: SpatialChange, rng: np.random.Generator) -> Tensor:
-        """Return what a localiser that has not seen this case says of the slice, changed as the slice was."""
-        config = self.config
-        if config.model.localiser is None:
-            return torch.zeros(len(SUB_REGIONS), 0, 0)
-        logits = self._answers(case.name)
-        depth = len(case.truth)
-        # Trilinear: between the two nearest layers of cells here, within a layer below.
-        position = np.clip((index + 0.5) * logits.shape[1] / depth - 0.5, 0, logits.shape[1] - 1)
-        low = min(int(position), logits.shape[1] - 2) if logits.shape[1] > 1 else 0
-        layer = torch.lerp(logits[:, low].float(), logits[:, min(low + 1, logits.shape[1] - 1)].float(), position - low)
-        full = F.interpolate(layer[None], size=case.truth.shape[1:], mode="bilinear")[0]
-        least = float(full.min())
-        here = change.sample(full - least) + least
-        # How sure it is varies from one localiser to the next.
-        here = here * float(rng.uniform(*config.data.confidence))
-        return F.avg_pool2d(here, config.model.encoder.feature_stride // config.model.mask_scale)
-
-    def _answers(self, name: str) -> Tensor:
-        """Return the localiser's logits for a case, float16 (3, D', H', W')."""
-        if name not in self._located:
-            self._located[name] = torch.from_numpy(read_located(self.config.data.located, name))
-        return self._located[name]
 
     def _centre(
         self, images: np.ndarray, labels: np.ndarray, crop: tuple[int, int], rng: np.random.Generator

@@ -1,4 +1,4 @@
-"""Training of the localiser, and its answers for cases that it has not seen. The loop reads from top to bottom."""
+"""Training of the localiser, and what it finds alone. The loop reads from top to bottom."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from sofa_engine.errors import SofaError
 from sofa_engine.model.config import LocaliserConfig
-from sofa_engine.model.localiser import Localiser
+from sofa_engine.model.localiser import Localiser, sub_regions
+from sofa_engine.types import SUB_REGIONS
 from sofa_training.config import (
     AugmentationConfig,
     DataConfig,
@@ -24,21 +25,26 @@ from sofa_training.config import (
     read_toml,
     validate_config,
 )
-from sofa_training.located import locate_prepared, write_localiser, write_located
+from sofa_training.localiser_file import write_localiser
 from sofa_training.metrics import overlap
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
 from sofa_training.prepared import PreparedCase, read_sides
 from sofa_training.regions import REGIONS, region_mask
 from sofa_training.runlog import RunLog
+from sofa_training.seen import SEEN, digest
 from sofa_training.state import RunState, load_state, save_state
 from sofa_training.stopping import StopRequest
 from sofa_training.volumes import CoarseCase, VolumeSampler
 
 Listener = Callable[[str, dict[str, Any]], None]
-#: Rows: which of background, NCR, ED, ET make up each region whose overlap is trained: `REGIONS`.
-_PARTS = torch.tensor([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 1, 1], [0, 1, 0, 1]], dtype=torch.float32)
-#: Cells added to both sides of a Dice ratio.
-_SMOOTH = 10.0
+#: Rows: which of NCR, ED, ET make up each region whose overlap is trained: `REGIONS`.
+_PARTS = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [1, 0, 1]], dtype=torch.float32)
+#: Cells added to both sides of a Dice ratio, and cells of truth from which a region's overlap counts.
+_SMOOTH, _ENOUGH = 20.0, 4.0
+#: Weights of the cross-entropy of the three questions (tumour? core? enhancing?) beside the overlap's 1.
+_ASKED = (2.0, 0.25, 0.25)
+#: A question that is asked of fewer cells than this weighs less.
+_FEW = 50.0
 #: Weight of the coarser answer's loss, which brings gradients to the deep layers.
 _SIDE = 0.3
 
@@ -52,6 +58,7 @@ class LocaliserRun(Section):
         crop: cells (D, H, W) of a crop, multiples of 8.
         off_tumour: share of crops centred anywhere in the brain instead of on a sub-region.
         untouched: share of crops without rotation, scale and deformation.
+        transplant: probability that another patient's tumour is added.
         save_steps: iterations between checkpoints.
         seed: of everything that is drawn.
     """
@@ -61,6 +68,7 @@ class LocaliserRun(Section):
     crop: tuple[int, int, int] = (48, 64, 48)
     off_tumour: float = Field(0.25, ge=0, le=1)
     untouched: float = Field(0.25, ge=0, le=1)
+    transplant: float = Field(0.0, ge=0, le=1)
     save_steps: int = Field(50, ge=1)
     seed: int = 0
 
@@ -107,9 +115,14 @@ def train_localiser(
         optimiser.load_state_dict(parts["optimiser"])
         if average is not None:
             average.load_state_dict(parts["average"])
-    coarse = [CoarseCase.of(case, config.model.spacing_mm) for case in cases]
     sampler = VolumeSampler(
-        coarse, run.crop, config.augmentation, off_tumour=run.off_tumour, untouched=run.untouched, seed=run.seed
+        [CoarseCase.of(case, config.model.spacing_mm) for case in cases],
+        run.crop,
+        config.augmentation,
+        off_tumour=run.off_tumour,
+        untouched=run.untouched,
+        transplant=run.transplant,
+        seed=run.seed,
     )
     out.mkdir(parents=True, exist_ok=True)
     log = RunLog(out, resume_at=(0, state.step) if resume else None)
@@ -158,21 +171,29 @@ def train_localiser(
 
 
 def segmentation_loss(logits: Tensor, shares: Tensor) -> Tensor:
-    """Return cross-entropy + mean (1 - soft Dice) over the regions of `REGIONS` that each sample has.
+    """Return the cross-entropy of the questions + mean (1 - soft Dice of the batch) over the regions that it has.
 
     Args:
-        logits: (B, 4, D, H, W).
-        shares: (B, 4, D, H, W), each cell's shares of background and sub-regions, which sum to 1.
+        logits: (B, 3, D, H, W), answers of the localiser; each is only judged where the one before should be yes.
+        shares: (B, 3, D, H, W), each cell's shares of the sub-regions.
     """
-    log_probability = logits.float().log_softmax(dim=1)
-    cross_entropy = -(shares * log_probability).sum(dim=1).mean()
+    logits = logits.float()
+    necrotic, oedema, enhancing = shares.unbind(dim=1)
+    core = necrotic + enhancing
+    tumour = (core + oedema).clamp(max=1)
+    asked = ((torch.ones_like(tumour), tumour), (tumour, core), (core, enhancing))
+    loss = logits.new_zeros(())
+    for answer, weight, (of, yes) in zip(logits.unbind(dim=1), _ASKED, asked, strict=True):
+        right = (yes / of.clamp(min=1e-4)).clamp(0, 1)
+        wrong = F.binary_cross_entropy_with_logits(answer, right, weight=of, reduction="sum")
+        loss = loss + weight * wrong / of.sum().clamp(min=_FEW)
     parts = _PARTS.to(logits.device)
-    found = torch.einsum("rc,bcn->brn", parts, log_probability.exp().flatten(2))
-    there = torch.einsum("rc,bcn->brn", parts, shares.flatten(2))
+    found = torch.einsum("rc,bcn->rbn", parts, sub_regions(logits).flatten(2)).flatten(1)
+    there = torch.einsum("rc,bcn->rbn", parts, shares.flatten(2)).flatten(1)
     common, total = (found * there).sum(-1), found.sum(-1) + there.sum(-1)
     ratio = 1 - (2 * common + _SMOOTH) / (total + _SMOOTH)
-    present = (there.sum(-1) > 1).float()
-    return cross_entropy + (ratio * present).sum() / present.sum().clamp(min=1)
+    present = (there.sum(-1) > _ENOUGH).float()
+    return loss + (ratio * present).sum() / present.sum().clamp(min=1)
 
 
 def load_localiser_config(source: str | Path, overrides: dict[str, Any] | None = None) -> LocaliserTraining:
@@ -196,7 +217,7 @@ def sides(
 
 
 def finish_run(
-    localiser: Localiser, out: Path, waiting: Sequence[PreparedCase]
+    localiser: Localiser, out: Path, learned: Sequence[PreparedCase], waiting: Sequence[PreparedCase]
 ) -> tuple[Path, dict[str, dict[str, float]]]:
     """Write OUT/localiser.safetensors and measure the cases that were left out.
 
@@ -205,21 +226,21 @@ def finish_run(
     """
     rows = {case.name: coarse_dice(locate_prepared(localiser, case), np.asarray(case.truth)) for case in waiting}
     path = out / "localiser.safetensors"
-    write_localiser(localiser, path, {"dice": rows})
+    write_localiser(localiser, path, {"dice": list(rows.values()), SEEN: sorted(digest(case.name) for case in learned)})
     return path, rows
 
 
-def apply_to(localiser: Localiser, case: PreparedCase, out: Path) -> Path:
-    """Write the localiser's answer for a case; see `sofa_training.located`."""
-    return write_located(out, case.name, locate_prepared(localiser, case))
+def locate_prepared(localiser: Localiser, case: PreparedCase) -> np.ndarray:
+    """Return the localiser's logits for a prepared case, float16 (3, D', H', W') on its cells."""
+    images = torch.from_numpy(np.array(case.images)).float() / 255
+    return localiser.locate(images, case.spacing).half().numpy()
 
 
 def coarse_labels(logits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return the label map, uint8 of `shape`, that a localiser's logits alone would give."""
     full = F.interpolate(torch.from_numpy(logits)[None].float(), size=shape, mode="trilinear")[0].sigmoid()
-    best, index = full.max(dim=0)
-    labels = torch.tensor([1, 2, 4], dtype=torch.uint8)[index]
-    return torch.where(best > 1 - full.sum(dim=0), labels, 0).numpy().astype(np.uint8)
+    labels = torch.tensor([region.label for region in SUB_REGIONS], dtype=torch.uint8)[full.argmax(dim=0)]
+    return torch.where(full.sum(dim=0) > 0.5, labels, 0).numpy().astype(np.uint8)
 
 
 def coarse_dice(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:

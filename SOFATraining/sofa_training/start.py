@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sofa_engine.errors import WeightsError
 from sofa_engine.model.checkpoint import load_checkpoint
-from sofa_engine.model.config import ModelConfig
+from sofa_engine.model.config import Mode, ModelConfig
 from sofa_engine.model.network import SofaModel
-from sofa_training.located import read_localiser
+from sofa_training.config import TrainingConfig
 
 #: Parts that may be new in the arrangement that is trained: each starts as the identity or from the prompt encoder.
 _MAY_BE_NEW = (
@@ -29,26 +29,24 @@ _MAY_BE_NEW = (
 _SEES_PICTURE = re.compile(r"mask_decoder\.detail\.\d\.mix\.0\.weight")
 
 
-def build_model(config: ModelConfig, start: Path | None, seed: int, localiser: Path | None = None) -> SofaModel:
+def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel:
     """Return the network to train.
 
     Args:
         config: its arrangement.
         start: checkpoint to begin from, or None for random weights.
         seed: of the random weights.
-        localiser: trained localiser to build in; needed where `config` has one and `start` does not bring it.
 
     Raises:
-        WeightsError: the checkpoint or the localiser cannot be loaded, or is of another arrangement.
+        WeightsError: the checkpoint cannot be loaded or is of another arrangement, or nothing brings the localiser.
     """
     torch.manual_seed(seed)
     model = SofaModel(config)
-    if model.localiser is not None and localiser is not None:
-        model.localiser.load_state_dict(read_localiser(localiser, model.localiser.config).state_dict())
     if start is None:
-        if model.localiser is not None and localiser is None:
+        if model.localiser is not None:
             raise WeightsError(
-                "The model has a localiser: train one with `sofa localiser train` and name it as data.localiser."
+                "A localiser is trained apart: leave [model.localiser] out here, train one with `sofa localiser train` "
+                "and add it to the result with `sofa localiser join`."
             )
         return model
     source, _ = load_checkpoint(start)
@@ -57,8 +55,7 @@ def build_model(config: ModelConfig, start: Path | None, seed: int, localiser: P
         if _SEES_PICTURE.fullmatch(key) and key in wanted:
             given[key] = _widened(given[key], wanted[key])
     wrong = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    new = _MAY_BE_NEW if localiser is None else (*_MAY_BE_NEW, "localiser.")
-    missing = [key for key in wanted if key not in given and not key.startswith(new)]
+    missing = [key for key in wanted if key not in given and not key.startswith(_MAY_BE_NEW)]
     if wrong or missing:
         example = (wrong or missing)[0]
         raise WeightsError(
@@ -70,6 +67,18 @@ def build_model(config: ModelConfig, start: Path | None, seed: int, localiser: P
     if "first_tokens" not in given:
         model.reset_first_tokens()
     return model
+
+
+def keep_localiser(config: TrainingConfig) -> TrainingConfig:
+    """Return the configuration with the localiser of its start, where only the start has one.
+
+    Raises:
+        WeightsError: the start cannot be loaded.
+    """
+    if config.start is None or config.model.localiser is not None or config.model.mode is Mode.PAPER:
+        return config
+    localiser = load_checkpoint(config.start)[0].config.localiser
+    return config.model_copy(update={"model": config.model.model_copy(update={"localiser": localiser})})
 
 
 def _widened(given: Tensor, wanted: Tensor) -> Tensor:

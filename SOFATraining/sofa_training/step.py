@@ -46,7 +46,7 @@ class TrainingStep(nn.Module):
         if config.run.train == "decoder":
             model.image_encoder.requires_grad_(False)
         if model.localiser is not None:
-            # Its answers come from elsewhere (`DataConfig.located`): those of its own would be of cases that it knows.
+            # It is trained apart (`sofa localiser`); here each of the two learns to do without the other.
             model.localiser.requires_grad_(False)
 
     def train(self, mode: bool = True) -> TrainingStep:
@@ -64,8 +64,7 @@ class TrainingStep(nn.Module):
         """Compute the losses of a batch; `weights` (3,) weighs the sub-regions."""
         config = self._config
         slices, regions = batch.chosen.nonzero(as_tuple=True)
-        coarse = batch.coarse if config.model.localiser is not None else None
-        features = RegionFeatures.select(self._fused(batch), slices, regions, coarse)
+        features = RegionFeatures.select(self._fused(batch), slices, regions)
         truth = batch.truth[slices, regions]
         count = len(slices)
         logits, quality = self.model.first_pass(features)

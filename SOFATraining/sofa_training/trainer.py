@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +18,24 @@ from torch.utils.data import DataLoader
 
 from sofa_engine.errors import SofaError
 from sofa_engine.model.checkpoint import save_checkpoint
-from sofa_engine.model.localiser import Localiser
 from sofa_engine.model.network import SofaModel
 from sofa_training.boxes import usual_shares
 from sofa_training.config import TrainingConfig
 from sofa_training.dataset import RunSampler, Sample, SliceDataset
 from sofa_training.distributed import Process, join_processes
 from sofa_training.embeddings import EmbeddingCache
-from sofa_training.located import locate_prepared, write_located
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
 from sofa_training.prepared import PreparedCase, read_sides
 from sofa_training.run_folder import FOLDS, prepare_folder
 from sofa_training.runlog import RunLog
 from sofa_training.seen import SEEN, digest, digests_in
-from sofa_training.start import build_model
+from sofa_training.start import build_model, keep_localiser
 from sofa_training.state import RunState, load_state, save_state
 from sofa_training.step import StepResult, TrainingStep
 from sofa_training.stopping import StopRequest
 from sofa_training.validation import CaseDice, Preview, mean_dice, predictor_of, validate
 
-BEST, LAST, PREVIEW, LOCATED = "best.safetensors", "last.safetensors", "preview.npz", "located"
+BEST, LAST, PREVIEW = "best.safetensors", "last.safetensors", "preview.npz"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: How fast the running Dice of the difficulty weights follows.
 _DICE_MEMORY = 0.99
@@ -84,15 +82,11 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
         if resume:
             model = SofaModel(config.model)  # its weights come with the run's state
         else:
-            model = build_model(config.model, config.start, config.run.seed, config.data.localiser)
+            config = keep_localiser(config)
+            model = build_model(config.model, config.start, config.run.seed)
             if model.box_prior is not None and not model.box_prior.share.any():
                 model.box_prior.share.copy_(torch.from_numpy(usual_shares(training)))
         prepare_folder(config, out, process, resume=resume)
-        if model.localiser is not None and config.data.located is None:
-            located = out / LOCATED
-            if not resume:
-                locate_cases(model.localiser, training, located, process)
-            config = config.model_copy(update={"data": config.data.model_copy(update={"located": located})})
         run = _Run(config, out, process, model, training, validating, listener)
         if resume:
             run.restore()
@@ -101,14 +95,6 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
             run.state.seen = sorted(before.union(digest(case.name) for case in training))
         with StopRequest(out) as stop:
             return run.go(stop)
-
-
-def locate_cases(localiser: Localiser, cases: Sequence[PreparedCase], folder: Path, process: Process) -> None:
-    """Write what the start checkpoint's localiser says of cases that it was not trained on."""
-    localiser.eval()
-    for case in cases[process.rank :: process.world]:
-        write_located(folder, case.name, locate_prepared(localiser, case))
-    process.gathered(None)  # nobody goes on before all are written
 
 
 class _Run:

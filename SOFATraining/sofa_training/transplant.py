@@ -57,8 +57,8 @@ def transplanted(
             right = donor.geometry.shape[2] - donor.extent.upper[2] - case.extent.lower[2]
             taken_labels, taken_images = taken_labels[..., ::-1], taken_images[..., ::-1]
         down, right = down + int(rng.integers(-roam, roam + 1)), right + int(rng.integers(-roam, roam + 1))
-    new_labels = _moved(taken_labels, (down, right), labels.shape)
-    new_images = _moved(taken_images, (down, right), labels.shape)
+    new_labels = moved(taken_labels, (down, right), labels.shape)
+    new_images = moved(taken_images, (down, right), labels.shape)
     brain = images.any(axis=(0, 1))
     tumour = (new_labels > 0) & brain
     if not tumour.any():
@@ -71,15 +71,16 @@ def transplanted(
     return mixed, np.where(tumour, new_labels, labels)
 
 
-def _moved(array: np.ndarray, move: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
-    """Return (..., h, w) placed at `move` (y, x) in an empty (..., H, W)."""
-    placed = np.zeros((*array.shape[:-2], *shape), dtype=array.dtype)
+def moved(array: np.ndarray, move: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Return the last axes of an array placed at `move` in an empty array of `shape`, cut off where it reaches out."""
+    axes = len(shape)
+    placed = np.zeros((*array.shape[:-axes], *shape), dtype=array.dtype)
     target, source = [], []
-    for offset, length, size in zip(move, array.shape[-2:], shape, strict=True):
+    for offset, length, size in zip(move, array.shape[-axes:], shape, strict=True):
         start, stop = max(0, offset), min(size, offset + length)
         if stop <= start:
             return placed
         target.append(slice(start, stop))
         source.append(slice(start - offset, stop - offset))
-    placed[..., target[0], target[1]] = array[..., source[0], source[1]]
+    placed[(..., *target)] = array[(..., *source)]
     return placed

@@ -8,7 +8,7 @@ from tiny_models import tiny_model
 
 from sofa_engine.model.config import ModelConfig
 from sofa_engine.model.network import RegionFeatures, SofaModel
-from sofa_engine.model.prior import BoxPrior, Prompt, coarse_planes, ellipsoids, rasterise
+from sofa_engine.model.prior import BoxPrior, Prompt, ellipsoids, rasterise
 from sofa_engine.prompts import heights_in
 from sofa_engine.types import Box
 
@@ -55,26 +55,16 @@ def test_cells_at_the_rim_of_a_box_count_by_their_share() -> None:
     assert inside[0].sum() == 0 and float(inside[1, 0]) == 0.5
 
 
-def test_a_pair_is_told_its_own_sub_region_and_any() -> None:
-    coarse = torch.logit(torch.tensor([0.2, 0.5, 0.1])).view(1, 3, 1, 1).expand(2, 3, 4, 4)
-    planes = coarse_planes(coarse, torch.tensor([1, 2])).sigmoid()
-    torch.testing.assert_close(planes[:, 0, 0, 0], torch.tensor([0.5, 0.1]))
-    torch.testing.assert_close(planes[:, 1, 0, 0], torch.tensor([0.8, 0.8]))
-
-
-def test_an_untrained_network_starts_from_the_localiser_and_from_the_box() -> None:
+def test_an_untrained_network_starts_from_the_box() -> None:
     torch.manual_seed(0)
-    config = tiny_model(detail=3).config.model_dump() | {"localiser": {"widths": [4, 8, 8, 8]}, "box_prior": True}
+    config = tiny_model(detail=3).config.model_dump() | {"box_prior": True}
     model = SofaModel(ModelConfig.model_validate(config)).eval()
     with torch.inference_mode():
         fused = model.encode(torch.rand(1, 4, 3, 64, 64), torch.ones(1, 4, dtype=torch.bool))
-        coarse = torch.full((1, 3, 32, 32), -6.0)
-        coarse[0, 2, 10:20, 10:20] = 6.0
-        features = RegionFeatures.select(fused, torch.tensor([0]), torch.tensor([2]), coarse)
+        features = RegionFeatures.select(fused, torch.tensor([0]), torch.tensor([2]))
         first, _ = model.first_pass(features)
-        second, _ = model.second_pass(features, Prompt.of(torch.tensor([[20.0, 20, 60, 60]])), first)
-    assert float(((first[0] > 0) == (coarse[0, 2] > 0)).float().mean()) > 0.95
-    assert float(second[0, 20, 20]) > float(second[0, 4, 4]) + 3
+        answer, _ = model.second_pass(features, Prompt.of(torch.tensor([[20.0, 20, 60, 60]])), first)
+    assert float(answer[0, 20, 20]) > float(answer[0, 4, 4]) + 3
 
 
 def _filled(logits: torch.Tensor, prompt: Prompt, share: float = 0.5) -> torch.Tensor:

@@ -9,7 +9,7 @@ from tiny_models import tiny_model
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.model.config import LocaliserConfig, ModelConfig
-from sofa_engine.model.localiser import Localiser, mask_cells, slices_worth_encoding, to_cells
+from sofa_engine.model.localiser import Localiser, agreed, mask_cells, slices_worth_encoding, sub_regions, to_cells
 from sofa_engine.model.network import SofaModel
 from sofa_engine.torch_predictor import TorchPredictor
 from sofa_engine.types import MODALITIES, SubRegion
@@ -40,6 +40,22 @@ def test_a_mirrored_brain_gets_the_mirrored_answer(localiser: Localiser) -> None
     images = torch.rand(4, 16, 48, 48)
     straight = localiser.locate(images, (1.0, 1.0, 1.0))
     torch.testing.assert_close(localiser.locate(images.flip(-1), (1.0, 1.0, 1.0)).flip(-1), straight)
+
+
+def test_three_questions_make_exclusive_sub_regions() -> None:
+    sure = torch.tensor([[9.0, -9, 0], [9, 9, -9], [9, 9, 9], [-9, 9, 9]]).T[None]
+    found = sub_regions(sure)[0].T
+    torch.testing.assert_close(found.round(), torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]]))
+    anything = sub_regions(torch.randn(2, 3, 4, 4, 4))
+    assert anything.min() >= 0 and anything.sum(dim=1).max() <= 1
+
+
+def test_two_opinions_meet_where_their_weights_say() -> None:
+    slices, coarse = torch.tensor([4.0, -4.0, 0.0]), torch.tensor([-4.0, -4.0, 2.0])
+    torch.testing.assert_close(agreed(slices, coarse, 0.0), slices)
+    torch.testing.assert_close(agreed(slices, coarse, 1.0), coarse)
+    assert agreed(slices, coarse, 0.5)[0].abs() < 1e-4
+    assert bool(torch.isfinite(agreed(torch.tensor([-90.0, 90.0]), torch.tensor([-90.0, 90.0]), 0.5)).all())
 
 
 def test_an_answer_lands_where_it_was_found() -> None:
@@ -105,6 +121,20 @@ def test_only_slices_around_the_tumour_are_encoded(predictor: TorchPredictor, en
     assert float(answer.probabilities[:, 14:].max()) < 0.05
     assert (answer.quality[:, 14:] > 0.9).all()
     assert len(encoded) == 14, "looking at all slices encodes none"
+
+
+def test_the_localiser_has_its_vote_in_what_the_first_pass_finds(
+    predictor: TorchPredictor, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(vote: float) -> np.ndarray:
+        config = SMALL.model_copy(update={"vote": vote})
+        monkeypatch.setattr(predictor._model.localiser, "config", config)
+        return predictor.segment(np.arange(12)).probabilities
+
+    alone, both, localiser = found(0.0), found(0.5), found(1.0)
+    assert localiser[1, :8, 12:28, 12:28].min() > 0.85 and localiser[2].max() < 0.01
+    inner = (slice(None), slice(1, 8), slice(14, 26), slice(14, 26))  # at borders masks are enlarged as logits
+    np.testing.assert_allclose(both[inner], (alone[inner] + localiser[inner]) / 2, atol=0.02)
 
 
 def test_a_box_in_a_slice_that_nothing_was_found_in_is_answered_all_the_same(

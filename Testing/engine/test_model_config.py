@@ -30,7 +30,7 @@ def test_misspelt_options_are_errors() -> None:
         config.ModelConfig.model_validate({"attenton": "pixel"})
 
 
-@pytest.mark.parametrize("make", [config.litemedsam, config.paper, config.compact, config.located])
+@pytest.mark.parametrize("make", [config.litemedsam, config.paper, config.compact])
 def test_every_arrangement_answers_both_passes_at_its_own_resolution(make) -> None:
     arrangement = make()
     model = SofaModel(arrangement).eval()
@@ -38,8 +38,7 @@ def test_every_arrangement_answers_both_passes_at_its_own_resolution(make) -> No
     with torch.inference_mode():
         fused = model.encode(images, torch.tensor([[True, True, False, True]]))
         size = (64 // model.mask_pixel, 96 // model.mask_pixel)
-        coarse = torch.randn(1, 3, *size) if arrangement.localiser else None
-        features = RegionFeatures.select(fused, torch.tensor([0, 0]), torch.tensor([1, 2]), coarse)
+        features = RegionFeatures.select(fused, torch.tensor([0, 0]), torch.tensor([1, 2]))
         logits, quality = model.first_pass(features)
         boxes = torch.tensor([[8.0, 8, 40, 40], [20, 10, 90, 60]])
         refined, _ = model.second_pass(features, Prompt.of(boxes), logits)

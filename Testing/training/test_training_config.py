@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sofa_engine.errors import InputError
-from sofa_engine.model.config import compact, litemedsam, located, paper
+from sofa_engine.model.config import compact, litemedsam, paper
 from sofa_training.config import OptimiserConfig, dump_config, load_config, shipped_configs
 from sofa_training.optimiser import learning_rate
 
@@ -25,7 +25,6 @@ def test_the_papers_defaults_are_section_3_4():
         ("default", litemedsam()),
         ("compact", compact()),
         ("compact-2", compact()),
-        ("located", located()),
     ],
 )
 def test_the_arrangements_of_the_configurations_are_the_engines(name: str, model):
@@ -62,7 +61,7 @@ def test_a_typo_or_a_wrong_value_is_named_in_one_sentence(overrides: dict, words
 
 
 def test_a_missing_or_broken_file_is_said(tmp_path: Path):
-    with pytest.raises(InputError, match="one of compact, compact-2, default, located, paper"):
+    with pytest.raises(InputError, match="one of compact, compact-2, default, paper"):
         load_config("defualt")
     (tmp_path / "c.toml").write_text("[run\nepochs = 1", encoding="utf-8")
     with pytest.raises(InputError, match="not valid TOML"):

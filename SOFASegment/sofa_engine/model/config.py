@@ -43,6 +43,7 @@ class LocaliserConfig(BaseModel):
     """The 3D network that runs before the slices are encoded.
 
     Attributes:
+        vote: its weight in the first pass, against the slice-wise network's.
         spacing_mm: edge of the cells that it sees and classifies.
         widths: channels at `spacing_mm` and at every halving of the resolution.
         depths: residual blocks at each halved resolution.
@@ -50,6 +51,7 @@ class LocaliserConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    vote: float = Field(default=0.5, ge=0, le=1)
     spacing_mm: float = Field(default=2.0, gt=0)
     widths: tuple[int, int, int, int] = (16, 32, 64, 128)
     depths: tuple[int, int, int] = (1, 2, 2)
@@ -73,8 +75,8 @@ class ModelConfig(BaseModel):
         detail: how many early feature maps, fused by the same attention, are added while the mask is upscaled: 0 as in
             SAM, 2 for stages 1 and 0, 3 for the stem's first convolution too (only with `stem_stride` 4; masks then
             have eight times the feature map's resolution instead of four).
-        localiser: the 3D network whose answer both passes start from; None leaves the first pass without any prompt, as
-            the paper has it.
+        localiser: the 3D network that says which slices are worth encoding and votes in the first pass; None encodes
+            all of them and asks nobody else, as the paper has it. It is trained apart (`sofa localiser`).
         box_prior: whether a person's box also says where in it the sub-region most likely is (an ellipsoid), as
             logits that the network corrects; needs `detail`.
         normalisation: `volume` divides [0, 255] by 255; `slice` stretches every slice as stock LiteMedSAM expects.
@@ -113,8 +115,8 @@ class ModelConfig(BaseModel):
 
     @property
     def picture_channels(self) -> int:
-        """Planes that show the prompt to the detail paths: belief and box, localiser (2), ellipsoid (1)."""
-        return 2 + 2 * (self.localiser is not None) + self.box_prior
+        """Planes that show the prompt to the detail paths: belief and box, ellipsoid (1)."""
+        return 2 + self.box_prior
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -124,8 +126,8 @@ class ModelConfig(BaseModel):
             )
         if self.detail == 3 and self.encoder.stem_stride != 4:
             raise ValueError("detail 3 needs stem_stride 4: other stems have nothing finer than stage 0")
-        if (self.localiser is not None or self.box_prior) and not self.detail:
-            raise ValueError("localiser and box_prior are shown to the detail paths, so they need detail 2 or 3")
+        if self.box_prior and not self.detail:
+            raise ValueError("box_prior is shown to the detail paths, so it needs detail 2 or 3")
         beyond = (self.learned_temperature, self.dense_prompt, self.detail, self.localiser, self.box_prior)
         if self.mode is Mode.PAPER and (any(beyond) or self.modality_conditioning != "none"):
             raise ValueError(
@@ -165,8 +167,3 @@ def compact() -> ModelConfig:
         detail=3,
         box_prior=True,
     )
-
-
-def located() -> ModelConfig:
-    """Return `compact` with a localiser; no checkpoint of it ships yet."""
-    return compact().model_copy(update={"arrangement": "located", "localiser": LocaliserConfig()})

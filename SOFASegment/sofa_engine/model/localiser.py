@@ -1,8 +1,8 @@
-"""A small 3D network that finds the tumour at 2 mm: where to decode, and what the slice-wise network starts from.
+"""A small 3D network that finds the tumour at 2 mm: which slices are worth encoding, and a second opinion on them.
 
-LiteMedSAM sees one slice (or three). Whether a dark core is necrosis, or bright FLAIR oedema, is often decided by what
-lies above and below, so the first pass is given this network's coarse answer as its mask prompt, which the method
-otherwise leaves empty. One run over a whole brain costs less than encoding ten slices.
+LiteMedSAM sees one slice (or three). Whether a dark core is necrosis, or a bright spot oedema, is often decided by what
+lies above and below. Two networks that see so differently err differently, so the first pass is the mean of both. One
+run over a whole brain costs about as much as encoding ten slices.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sofa_engine.model.config import LocaliserConfig
-from sofa_engine.types import MODALITIES, SUB_REGIONS
+from sofa_engine.types import MODALITIES, SUB_REGIONS, SubRegion
 
-#: Classes of the softmax: background, then `SUB_REGIONS`.
-CLASSES = 1 + len(SUB_REGIONS)
+#: Questions that are asked of every cell, each where the one before is answered with yes: is it tumour, is tumour core,
+#: is core enhancing? So the rare sub-regions are told apart among their like, and not from all the healthy brain.
+QUESTIONS = 3
 #: Slices whose every logit is lower (5 %) hold nothing that the first pass would find.
 _SUSPICION = -3.0
 _MARGIN_MM = 4.0
+#: No opinion is surer than this, so that its logit stays a number.
+_LEAST = 1e-4
 
 
 class _Residual(nn.Module):
@@ -67,8 +70,7 @@ class Localiser(nn.Module):
         )
         light = nn.Sequential(_norm(w0), nn.ReLU(), nn.Conv3d(w0, w0, 3, padding=1, bias=False))
         self.up = nn.ModuleList([_Up(w3, w2, _Residual(w2)), _Up(w2, w1, _Residual(w1)), _Up(w1, w0, light)])
-        self.head = nn.Sequential(_norm(w0), nn.ReLU(), nn.Conv3d(w0, CLASSES, 1))
-        self.side = nn.Sequential(_norm(w1), nn.ReLU(), nn.Conv3d(w1, CLASSES, 1))
+        self.head, self.side = _answers(w0), _answers(w1)
 
     @property
     def multiple(self) -> int:
@@ -84,8 +86,8 @@ class Localiser(nn.Module):
                 of `multiple`.
 
         Returns:
-            Logits (B, 4, D, H, W) of background and the sub-regions, and coarser ones at half the resolution, which
-            only training looks at.
+            Logits (B, 3, D, H, W) of tumour, of core in tumour and of enhancing in core (`sub_regions` turns them into
+            probabilities), and coarser ones at half the resolution, which only training looks at.
         """
         x = self.stem(volume)
         skips = [x]
@@ -118,11 +120,32 @@ class Localiser(nn.Module):
         pad = [n for length in reversed(size) for n in (0, -length % self.multiple)]
         both = torch.stack([cells, cells.flip(-1)]) if mirrored else cells[None]
         both = F.pad(with_other_side(both), pad)
-        probability = self(both.to(memory_format=torch.channels_last_3d))[0].float().softmax(dim=1)
+        probability = sub_regions(self(both.to(memory_format=torch.channels_last_3d))[0])
+        probability = probability[..., : size[0], : size[1], : size[2]]
         if mirrored:
-            probability[1] = probability[1].flip(-1)
-        found = probability.mean(dim=0)[1:, : size[0], : size[1], : size[2]].clamp(1e-4, 1 - 1e-4)
-        return torch.logit(found)
+            probability = torch.stack([probability[0], probability[1].flip(-1)])
+        return torch.logit(probability.mean(dim=0).clamp(_LEAST, 1 - _LEAST))
+
+
+def sub_regions(logits: Tensor) -> Tensor:
+    """Return the probabilities of `SUB_REGIONS`, float32 (B, 3, ...), from the localiser's logits (B, 3, ...)."""
+    tumour, core, enhancing = logits.float().sigmoid().unbind(dim=1)
+    core = tumour * core
+    enhancing = core * enhancing
+    parts = {SubRegion.NCR: core - enhancing, SubRegion.ED: tumour - core, SubRegion.ET: enhancing}
+    return torch.stack([parts[sub_region] for sub_region in SUB_REGIONS], dim=1)
+
+
+def agreed(logits: Tensor, coarse: Tensor, vote: float) -> Tensor:
+    """Return the logits of the mean of two opinions' probabilities, float32.
+
+    Args:
+        logits: the slice-wise network's.
+        coarse: the localiser's, same shape.
+        vote: weight of the localiser's, 0 to 1.
+    """
+    mean = torch.lerp(logits.float().sigmoid(), coarse.float().sigmoid(), vote)
+    return torch.logit(mean.clamp(_LEAST, 1 - _LEAST))
 
 
 def to_cells(images: Tensor, spacing: tuple[float, float, float], cell_mm: float) -> Tensor:
@@ -153,7 +176,7 @@ def mask_cells(logits: Tensor, size: tuple[int, int, int], padded: tuple[int, in
     """
     full = F.interpolate(logits[None].float(), size=size, mode="trilinear")[0].transpose(0, 1)
     below, right = padded[0] - size[1], padded[1] - size[2]
-    full = F.pad(full, (0, right, 0, below), value=float(full.new_tensor(1e-4).logit()))
+    full = F.pad(full, (0, right, 0, below), value=float(full.new_tensor(_LEAST).logit()))
     return F.avg_pool2d(full, pixel)
 
 
@@ -167,6 +190,14 @@ def slices_worth_encoding(coarse: Tensor, slice_mm: float) -> np.ndarray:
     likely = coarse.amax(dim=(1, 2, 3)).cpu().numpy() > _SUSPICION
     reach = max(1, round(_MARGIN_MM / slice_mm))
     return np.flatnonzero(ndimage.binary_dilation(likely, iterations=reach)).astype(np.int64)
+
+
+def _answers(width: int) -> nn.Sequential:
+    answers = nn.Conv3d(width, QUESTIONS, 1)
+    with torch.no_grad():
+        assert answers.bias is not None
+        answers.bias.copy_(torch.tensor([-1.0, 0.0, 0.0]))  # most cells hold no tumour
+    return nn.Sequential(_norm(width), nn.ReLU(), answers)
 
 
 def _norm(width: int) -> nn.GroupNorm:

@@ -18,7 +18,7 @@ from sofa_engine.model.decoder import (
 )
 from sofa_engine.model.encoder import ImageEncoder
 from sofa_engine.model.localiser import Localiser
-from sofa_engine.model.prior import OUTSIDE, BoxPrior, Prompt, coarse_planes, ellipsoids, rasterise
+from sofa_engine.model.prior import OUTSIDE, BoxPrior, Prompt, ellipsoids, rasterise
 from sofa_engine.types import MODALITIES, SUB_REGIONS
 
 
@@ -44,32 +44,27 @@ class RegionFeatures(NamedTuple):
         maps: (N, C, h, w).
         fine: early features, coarse to fine, each (N, Ci, ...).
         regions: int64 (N,), index of each pair's sub-region.
-        coarse: localiser's logits (N, 2, kh, kw) as `coarse_planes` arranges them, None without a localiser.
     """
 
     maps: Tensor
     fine: tuple[Tensor, ...]
     regions: Tensor
-    coarse: Tensor | None = None
 
     @staticmethod
-    def select(fused: Fused, slices: Tensor, regions: Tensor, coarse: Tensor | None = None) -> RegionFeatures:
+    def select(fused: Fused, slices: Tensor, regions: Tensor) -> RegionFeatures:
         """Pick N pairs out of B slices.
 
         Args:
             fused: of the slices.
             slices: int64 (N,).
             regions: int64 (N,).
-            coarse: localiser's logits of the slices, (B, 3, kh, kw), where the network has one.
         """
         fine = tuple(level[slices, regions] for level in fused.fine)
-        told = None if coarse is None else coarse_planes(coarse[slices], regions)
-        return RegionFeatures(fused.maps[slices, regions], fine, regions, told)
+        return RegionFeatures(fused.maps[slices, regions], fine, regions)
 
     def rows(self, index: Tensor) -> RegionFeatures:
         """Return some of the pairs, in the order of `index`."""
-        coarse = None if self.coarse is None else self.coarse[index]
-        return RegionFeatures(self.maps[index], tuple(level[index] for level in self.fine), self.regions[index], coarse)
+        return RegionFeatures(self.maps[index], tuple(level[index] for level in self.fine), self.regions[index])
 
 
 class SofaModel(nn.Module):
@@ -149,15 +144,10 @@ class SofaModel(nn.Module):
 
     def first_pass(self, features: RegionFeatures) -> tuple[Tensor, Tensor]:
         """Decode without a box: logits (N, kh, kw), k = `ModelConfig.mask_scale`, and estimated IoU (N,)."""
-        maps, coarse = features.maps, features.coarse
+        maps = features.maps
         tokens = self.first_tokens[features.regions].to(maps.dtype)
-        if coarse is None or not self.config.dense_prompt:
-            dense = self._no_mask(maps)
-        else:
-            dense = self._dense(coarse[:, 0])
         nothing = maps.new_zeros(len(maps), *self._mask_size(maps), dtype=torch.float32)
-        logits, quality = self._decode(features, tokens, dense, self._picture(features, nothing, nothing, nothing))
-        return (logits if coarse is None else logits + coarse[:, 0]), quality
+        return self._decode(features, tokens, self._no_mask(maps), self._picture(nothing, nothing, nothing))
 
     def second_pass(self, features: RegionFeatures, prompt: Prompt, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Decode with a box (eq. 5-6).
@@ -187,9 +177,9 @@ class SofaModel(nn.Module):
             dense = self._no_mask(maps)
         if self.box_prior is None:
             believed = belief.float().sigmoid() * inside if self.config.detail else inside
-            return self._decode(features, tokens, dense, self._picture(features, believed, inside, inside))
+            return self._decode(features, tokens, dense, self._picture(believed, inside, inside))
         ellipsoid = ellipsoids(prompt, size, pixel)
-        picture = self._picture(features, belief.float().sigmoid() * inside, inside, ellipsoid)
+        picture = self._picture(belief.float().sigmoid() * inside, inside, ellipsoid)
         logits, quality = self._decode(features, tokens, dense, picture)
         logits = logits + self.box_prior(belief, ellipsoid, prompt.stated, features.regions)
         if not self.training:
@@ -208,13 +198,11 @@ class SofaModel(nn.Module):
             nn.functional.avg_pool2d(mask[:, None], self.config.mask_scale // 4)
         )
 
-    def _picture(self, features: RegionFeatures, belief: Tensor, inside: Tensor, ellipsoid: Tensor) -> Tensor | None:
+    def _picture(self, belief: Tensor, inside: Tensor, ellipsoid: Tensor) -> Tensor | None:
         """Return the planes that the detail paths are shown, (N, picture_channels, kh, kw), None without such paths."""
         if not self.config.detail:
             return None
         planes = [belief, inside]
-        if features.coarse is not None:
-            planes += features.coarse.sigmoid().unbind(1)
         if self.config.box_prior:
             planes.append(ellipsoid)
         return torch.stack(planes, dim=1)

@@ -1,4 +1,4 @@
-"""What the decoder is told beside the image: the localiser's belief, the box, and where in a box things usually are."""
+"""What the decoder is told beside the image: a belief, the box, and where in a box things usually are."""
 
 from __future__ import annotations
 
@@ -148,15 +148,3 @@ def rasterise(boxes: Tensor, size: tuple[int, int], pixel: float) -> Tensor:
     rows = cover(boxes[:, 1], boxes[:, 3], size[0])
     columns = cover(boxes[:, 0], boxes[:, 2], size[1])
     return rows[:, :, None] * columns[:, None, :]
-
-
-def coarse_planes(coarse: Tensor, regions: Tensor) -> Tensor:
-    """Return what N pairs are told of the localiser's answer, float32 (N, 2, H, W) logits.
-
-    Args:
-        coarse: localiser's logits of all sub-regions, (N, 3, H, W), from one softmax.
-        regions: int64 (N,), whose own logits come first; second comes any sub-region.
-    """
-    own = coarse[torch.arange(len(coarse), device=coarse.device), regions].float()
-    tumour = torch.logit(coarse.float().sigmoid().sum(dim=1).clamp(1e-4, 1 - 1e-4))
-    return torch.stack([own, tumour], dim=1)
