@@ -115,7 +115,7 @@ def training_plot(events: Sequence[Mapping[str, Any]]) -> bytes:
     left, right = figure.subplots(1, 2)
     if steps:
         loss = np.array([e["loss"] for e in steps], dtype=np.float64)
-        width = max(1, loss.size // 100)
+        width = max(1, loss.size // 25)
         smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
         left.plot([e["step"] for e in steps], loss, color="tab:blue", alpha=0.25, linewidth=0.7)
         left.plot([e["step"] for e in steps[width - 1 :]], smooth, color="tab:blue")

@@ -15,14 +15,19 @@ from bench.clock import Timing, matrix_rate, peak_memory_gib, timed
 from bench.rehearsal import Rehearsal
 from expert_predictor import ExpertPredictor
 from sofa_engine.api import ModelInfo
+from sofa_engine.cropping import brain_box
 from sofa_engine.loading import load_predictor
+from sofa_engine.model.checkpoint import load_checkpoint
 from sofa_engine.model.config import ModelConfig
+from sofa_engine.model.localiser import mask_cells, slices_worth_encoding
 from sofa_engine.model.network import SofaModel
+from sofa_engine.normalise import normalise_case
 from sofa_engine.predictor import Predictor
 from sofa_engine.runtime import choose_device, tune_allocator
 from sofa_engine.session import SegmentationSession
 from sofa_engine.torch_predictor import TorchPredictor
 from sofa_engine.types import MODALITIES, Box, SubRegion
+from sofa_engine.weights import default_checkpoint
 
 #: Crops (rows, columns) whose cost is plotted, `GROWTH_SLICES` slices each.
 SIZES = [(64, 64), (96, 96), (128, 128), (192, 160), (256, 256)]
@@ -39,6 +44,8 @@ class OurTimes:
         first_pass: normalising, both passes and labels, seconds.
         slices: slices of brain that the first pass was timed on.
         case_slices: slices of brain in the whole case; where there are more, the first pass is extrapolated.
+        worth: slices of these that the localiser asks for; the others wait until a box does.
+        locate: the localiser's run over the whole case, where the first pass is extrapolated and does not hold it.
         visible: one slice after a drag.
         box: a box of `box_slices` slices after a drag.
         box_slices: slices of that box.
@@ -52,6 +59,8 @@ class OurTimes:
     first_pass: Timing
     slices: int
     case_slices: int
+    worth: int
+    locate: Timing | None
     visible: Timing
     box: Timing
     box_slices: int
@@ -82,6 +91,7 @@ def time_ours(arrangement: ModelConfig | None, repeats: int, sample: int | None)
         first_pass = _FirstPass(network, dragged)
         first_pass()
     visible, refined = _drags(first_pass.session, dragged.box(), repeats)
+    worth, locate = _time_localiser(whole, device, repeats)
     return asdict(
         OurTimes(
             weights=network.info.name,
@@ -89,6 +99,8 @@ def time_ours(arrangement: ModelConfig | None, repeats: int, sample: int | None)
             first_pass=first,
             slices=asked.brain.shape[0],
             case_slices=whole.brain.shape[0],
+            worth=worth,
+            locate=None if sample is None else locate,
             visible=visible,
             box=refined,
             box_slices=dragged.box().shape[0],
@@ -97,6 +109,21 @@ def time_ours(arrangement: ModelConfig | None, repeats: int, sample: int | None)
             rate=matrix_rate(device, network.precision),
         )
     )
+
+
+def _time_localiser(whole: Patient, device: torch.device, repeats: int) -> tuple[int, Timing | None]:
+    """Return how many slices the localiser that ships asks for, and its time; all and None where none ships."""
+    model, _ = load_checkpoint(default_checkpoint())
+    images, brain = normalise_case(whole.case)
+    crop = brain_box(brain)
+    if model.localiser is None:
+        return crop.shape[0], None
+    localiser = model.localiser.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    inside = torch.from_numpy(images[(slice(None), *crop.slices)]).to(device) / 255
+    found: list[torch.Tensor] = []
+    timing = timed(lambda: found.append(localiser.locate(inside, whole.case.geometry.spacing)), repeats)
+    cells = mask_cells(found[-1], crop.shape, crop.shape[1:], 2)
+    return len(slices_worth_encoding(cells, whole.case.geometry.spacing[0])), timing
 
 
 class _FirstPass:

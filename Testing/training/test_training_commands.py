@@ -4,7 +4,9 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from sofa_cli.main import app
@@ -37,6 +39,8 @@ def test_prepare_train_and_evaluate_in_a_row(sofa, brats_folder: Path, tiny, tmp
     sets = [word for setting in settings for word in ("--set", setting)]
     result = sofa("train", "--config", tmp_path / "c.toml", "--out", tmp_path / "run", *sets)
     assert result.exit_code == 0 and "best.safetensors" in result.output
+    with Image.open(tmp_path / "run" / "curves.png") as curves:
+        assert len(np.unique(np.asarray(curves.convert("RGB")).reshape(-1, 3), axis=0)) > 20, "lines of several colours"
 
     result = sofa(
         "evaluate", brats_folder, "--weights", tmp_path / "run/best.safetensors", "--protocol", "auto", "--protocol",
