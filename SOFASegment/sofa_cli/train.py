@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,8 +45,6 @@ def train(
         return
 
     from sofa_engine.runtime import tune_allocator
-    from sofa_training.plots import training_plot
-    from sofa_training.runlog import read_log
     from sofa_training.trainer import train as run
 
     tune_allocator()
@@ -53,7 +52,11 @@ def train(
         outcome = run(chosen, out, resume=resume, listener=display.told)
     if not display.leads:
         return
-    (out / "curves.png").write_bytes(training_plot(read_log(out)))
+    if find_spec("matplotlib") is not None:  # a run of Slicer's panel does without: the panel draws its curves
+        from sofa_training.plots import training_plot
+        from sofa_training.runlog import read_log
+
+        (out / "curves.png").write_bytes(training_plot(read_log(out)))
     best = f", best validation score {outcome.best:.3f}" if outcome.best is not None else ""
     typer.echo(f"Run {outcome.reason} after {outcome.epochs} epochs{best}: {outcome.checkpoint}")
 
