@@ -26,8 +26,8 @@ from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
 
 T = TypeVar("T")
 
-#: Slices per batch. On a CPU small batches stay in the cache; on a GPU large ones fill it and shrink when they must.
-_CPU_SLICES, _GPU_SLICES = 4, 32
+#: Slices per batch on a GPU: large ones fill it, and shrink when they must.
+_GPU_SLICES = 32
 
 
 @dataclass
@@ -79,7 +79,8 @@ class TorchPredictor:
         self._precision = precision or choose_precision(self._device)
         self._model = prepare_for_inference(model).to(self._device)
         self._info = info
-        self._batch = _CPU_SLICES if self._device.type == "cpu" else _GPU_SLICES
+        # On a CPU small batches stay in the cache, and a stem that halves less leaves more to keep there.
+        self._batch = model.config.encoder.stem_stride if self._device.type == "cpu" else _GPU_SLICES
         # Features are kept in two bytes: as computed where that is bfloat16, else in float16, which is finer.
         self._keep_dtype = torch.bfloat16 if self._precision is torch.bfloat16 else torch.float16
         self._feature_bytes = choose_feature_bytes(self._device) if feature_bytes is None else feature_bytes

@@ -67,6 +67,25 @@ def test_an_untrained_network_starts_from_the_box() -> None:
     assert float(answer[0, 20, 20]) > float(answer[0, 4, 4]) + 3
 
 
+def test_what_the_first_pass_found_in_a_persons_box_stays() -> None:
+    torch.manual_seed(0)
+    config = tiny_model(detail=3).config.model_dump() | {"box_prior": True}
+    model = SofaModel(ModelConfig.model_validate(config)).eval()
+    belief = torch.full((1, 32, 32), -9.0)
+    belief[0, 10:14, 10:14] = 5.0  # at a corner of the box, where the ellipsoid says no
+    belief[0, 0:4, 0:4] = 5.0
+    with torch.inference_mode():
+        fused = model.encode(torch.rand(1, 4, 3, 64, 64), torch.ones(1, 4, dtype=torch.bool))
+        features = RegionFeatures.select(fused, torch.tensor([0]), torch.tensor([2]))
+        box = torch.tensor([[20.0, 20, 60, 60]])
+        persons, _ = model.second_pass(features, Prompt.of(box), belief)
+        model.train()
+        learning, _ = model.second_pass(features, Prompt.of(box), belief)
+    assert (persons[0, 10:14, 10:14] >= 5.0).all()
+    assert (learning[0, 10:14, 10:14] < 5.0).all(), "in training the second pass answers alone"
+    torch.testing.assert_close(persons[0, :4, :4], learning[0, :4, :4], atol=1e-3, rtol=1e-3)
+
+
 def _filled(logits: torch.Tensor, prompt: Prompt, share: float = 0.5) -> torch.Tensor:
     prior = BoxPrior()
     prior.share.fill_(share)

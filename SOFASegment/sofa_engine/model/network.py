@@ -158,8 +158,9 @@ class SofaModel(nn.Module):
             belief: first pass's logits (N, kh, kw); used only in arrangements with `dense_prompt` or `detail`.
 
         Returns:
-            Logits (N, kh, kw) and estimated IoU (N,). With a box prior, and other than in training, a person's box is
-            not answered with all but nothing (`BoxPrior.fill`).
+            Logits (N, kh, kw) and estimated IoU (N,). With a box prior, and other than in training, what the first pass
+            found in a person's box stays, for it knows more than this slice, and the box is not answered with all but
+            nothing (`BoxPrior.fill`).
         """
         maps = features.maps
         tokens = embed_boxes(self.prompt_encoder, prompt.boxes).to(maps.dtype)
@@ -183,6 +184,8 @@ class SofaModel(nn.Module):
         logits, quality = self._decode(features, tokens, dense, picture)
         logits = logits + self.box_prior(belief, ellipsoid, prompt.stated, features.regions)
         if not self.training:
+            kept = prompt.stated[:, None, None] & (inside > 0)
+            logits = torch.where(kept, torch.maximum(logits.float(), belief.float()), logits.float())
             logits = self.box_prior.fill(logits, inside, prompt, features.regions)
         return logits, quality
 
