@@ -146,6 +146,8 @@ class Refiner:
                 asked += [(z, part) for z in here]
         for (z, part), probabilities, iou in zip(asked, *self._prompt(asked, cancel), strict=True):
             _fill(fresh[z], part, probabilities)
+            if self._options.anatomy:  # what the first pass found in a box stays, to the last voxel of its border
+                _fill(fresh[z], part, state.first_probabilities[mine.index, z - top])
             quality[z] = np.nanmin([quality[z], iou])
         return [self._change(extent, fresh, quality) for extent in extents]
 

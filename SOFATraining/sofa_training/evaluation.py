@@ -148,7 +148,9 @@ def _labels_of(
     if Protocol.AUTO in protocols:
         labels[Protocol.AUTO] = session.labels()
     if Protocol.ORACLE in protocols:
-        labels[Protocol.ORACLE] = segment_with_oracle(working.case, working.truth, predictor, session.options)
+        labels[Protocol.ORACLE] = segment_with_oracle(
+            working.case, working.truth, predictor, session.options, session.probabilities()
+        )
     if Protocol.BOX3D in protocols:
         labels[Protocol.BOX3D] = refine_with_person_boxes(session, working.truth, name)
     return {protocol: labels[protocol] for protocol in protocols}

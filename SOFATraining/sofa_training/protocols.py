@@ -88,20 +88,25 @@ def refine_with_person_boxes(session: SegmentationSession, truth: np.ndarray, na
     return session.labels()
 
 
-def segment_with_oracle(case: Case, truth: np.ndarray, predictor: Predictor, options: SessionOptions) -> np.ndarray:
+def segment_with_oracle(
+    case: Case, truth: np.ndarray, predictor: Predictor, options: SessionOptions, first: np.ndarray
+) -> np.ndarray:
     """Prompt each slice that has a sub-region with its tight box, clip to the box, and combine.
+
+    As in a session, what the first pass found in a box stays where `options.anatomy` says so.
 
     Args:
         case: as the session opened it.
         truth: uint8 (D, H, W).
         predictor: the session's after its first pass, which holds the embeddings of the case's brain.
         options: the session's.
+        first: the session's probabilities after its first pass, (3, D, H, W).
 
     Returns:
         Labels uint8 (D, H, W).
     """
     crop = brain_box(normalise_case(case)[1])
-    inside = truth[crop.slices]
+    inside, found = truth[crop.slices], first[(slice(None), *crop.slices)]
     probabilities = np.zeros((len(SUB_REGIONS), *crop.shape), dtype=np.float32)
     step = options.batch_slices
     for sub_region in SUB_REGIONS:
@@ -110,10 +115,13 @@ def segment_with_oracle(case: Case, truth: np.ndarray, predictor: Predictor, opt
             part, prompts = slices[at : at + step], boxes[at : at + step]
             answers = predictor.prompt(sub_region, part, prompts).probabilities
             for index, (x0, y0, x1, y1), answer in zip(part, prompts.astype(int), answers, strict=True):
-                probabilities[sub_region.index, index, y0:y1, x0:x1] = answer[y0:y1, x0:x1]
+                there = (sub_region.index, index, slice(y0, y1), slice(x0, x1))
+                probabilities[there] = np.nan_to_num(answer[y0:y1, x0:x1])
+                if options.anatomy:
+                    probabilities[there] = np.maximum(probabilities[there], found[there])
     labels = np.zeros(truth.shape, dtype=np.uint8)
     stated = np.ones(probabilities.shape, dtype=bool) if options.anatomy else None
-    labels[crop.slices] = combine(np.nan_to_num(probabilities), options.tau, stated=stated)
+    labels[crop.slices] = combine(probabilities, options.tau, stated=stated)
     return labels
 
 
