@@ -34,6 +34,27 @@ def test_dragging_the_faces_inward_gives_up_what_is_outside_to_its_neighbours(se
     assert np.array_equal(before == NCR.label, after == NCR.label)
 
 
+class _Forgetful(ThresholdPredictor):
+    """Finds nothing in any box."""
+
+    def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
+        found = super().prompt(sub_region, slices, boxes, heights, stated=stated, cancel=cancel)
+        return found if not stated else SlicePrediction(np.zeros_like(found.probabilities), found.quality)
+
+
+@pytest.mark.parametrize("mode", ["default", "paper"])
+def test_what_the_first_pass_found_in_a_box_stays_but_in_paper_mode(mode):
+    case, _ = fake_case()
+    session = SegmentationSession(case, _Forgetful(), SessionOptions.of_mode(mode))
+    session.first_pass()
+    before, box = voxels(session, ET), outward(session, ET)
+    refine(session, ET, [box])
+    kept = before & inside_boxes(WHOLE, [box])
+    after = voxels(session, ET)
+    assert kept.any()
+    assert after[kept].all() if mode == "default" else not after.any()
+
+
 def test_a_segment_that_was_cut_by_its_box_comes_back_when_the_box_does(session):
     first, labels = only_box(session, ET), session.labels()
     refine(session, ET, [inward(session, ET, 4)])
