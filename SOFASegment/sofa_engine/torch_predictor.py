@@ -40,7 +40,7 @@ class _Kept:
         modalities: sequences of the case.
         features: one `Fused` per slice, with a leading axis of 1; None for slices that nothing has asked for; in memory
             up to a limit, then in a file.
-        coarse: localiser's logits, float16 (D, 3, kh, kw) on the cells of the masks, None without a localiser.
+        coarse: localiser's logits, float16 (D, 3, kh, kw) on the cells of the masks, None where it was not asked.
         belief: first pass's logits per slice, the localiser's vote included, (3, kh, kw) float16, or None before they
             were needed.
     """
@@ -108,8 +108,8 @@ class TorchPredictor:
     ) -> None:
         """Locate the tumour, and compute and keep the fused features of the slices around it; see `Predictor.encode`.
 
-        Without a localiser every slice is encoded. With one, slices far from anything suspicious wait until a box asks
-        for them.
+        Without a localiser, or without the sequences that it needs, every slice is encoded. Else slices far from
+        anything suspicious wait until a box asks for them.
         """
         depth = images.shape[1]
         frame = SliceFrame.of(self._model.config, (images.shape[2], images.shape[3]))
@@ -118,8 +118,8 @@ class TorchPredictor:
         case = _Kept(frame, volume, tuple(modalities), kept, None, [None] * depth)
         start = time.monotonic()
         wanted = np.arange(depth)
-        if self._model.localiser is not None:
-            coarse = self._locate(case, spacing)
+        coarse = self._locate(case, spacing)
+        if coarse is not None:
             wanted = slices_worth_encoding(coarse, spacing[0])
             case.coarse = coarse.half()
         if cancel is not None:
@@ -134,10 +134,11 @@ class TorchPredictor:
                 progress(Progress("Encoding slices", done / len(wanted), left))
         self._case = case
 
-    def _locate(self, case: _Kept, spacing: tuple[float, float, float]) -> Tensor:
-        """Return the localiser's logits on the cells of the masks, float32 (D, 3, kh, kw)."""
+    def _locate(self, case: _Kept, spacing: tuple[float, float, float]) -> Tensor | None:
+        """Return the localiser's logits on the cells of the masks, float32 (D, 3, kh, kw); None without its answer."""
         localiser, frame = self._model.localiser, case.frame
-        assert localiser is not None
+        if localiser is None or not set(localiser.config.needs) <= {m.value for m in case.modalities}:
+            return None
         full = case.volume.new_zeros(len(MODALITIES), *case.volume.shape[1:])
         full[[MODALITIES.index(m) for m in case.modalities]] = case.volume / 255
         with self._autocast():

@@ -123,6 +123,14 @@ def test_only_slices_around_the_tumour_are_encoded(predictor: TorchPredictor, en
     assert len(encoded) == 14, "looking at all slices encodes none"
 
 
+def test_without_the_sequences_that_it_needs_the_localiser_is_not_asked(predictor: TorchPredictor) -> None:
+    images = np.random.default_rng(0).uniform(0, 255, (4, *SHAPE)).astype(np.float32)
+    for given, asked in (((1, 3), True), ((0, 2, 3), False), ((0, 1, 2), False)):
+        predictor.encode(images[list(given)], tuple(MODALITIES[i] for i in given))
+        answer = predictor.segment(np.arange(SHAPE[0]))
+        assert (float(answer.probabilities[:, 20:].max()) < 0.05) == asked, "else the network alone answers everywhere"
+
+
 def test_the_localiser_has_its_vote_in_what_the_first_pass_finds(
     predictor: TorchPredictor, encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
