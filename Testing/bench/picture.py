@@ -27,7 +27,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     left.set(xscale="log", xlabel="seconds", title=f"{record['case']}, {record['machine']['processor']}")
     left.set_yticks(places, [f"{name}\n{line.work}{' **' * bool(line.basis)}" for name, line in waits])
     left.invert_yaxis()
-    left.legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     base, slope, worst = straight_line(record["growth"])
     voxels = [point["voxels"] for point in record["growth"]]
     right.plot([v / 1e6 for v in voxels], [point["seconds"] for point in record["growth"]], "o", label="measured")
