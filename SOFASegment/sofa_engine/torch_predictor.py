@@ -79,7 +79,7 @@ class TorchPredictor:
         self._precision = precision or choose_precision(self._device)
         self._model = prepare_for_inference(model).to(self._device)
         self._info = info
-        # On a CPU small batches stay in the cache, and a stem that halves less leaves more to keep there.
+        # On a CPU larger batches are not faster, and a stem that halves less makes each slice need more memory.
         self._batch = model.config.encoder.stem_stride if self._device.type == "cpu" else _GPU_SLICES
         # Features are kept in two bytes: as computed where that is bfloat16, else in float16, which is finer.
         self._keep_dtype = torch.bfloat16 if self._precision is torch.bfloat16 else torch.float16
