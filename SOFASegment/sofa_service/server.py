@@ -37,7 +37,7 @@ from sofa_service.worker import Worker
 _LOG = logging.getLogger(__name__)
 _WATCH_S = 1.0
 _GRACE_S = 5.0
-#: How far an engine of this computer's face steps back (POSIX niceness): whoever else wants a core gets nine tenths.
+#: How far an engine of this computer's face steps back (added to its POSIX niceness): whoever else wants a core gets nine tenths.
 _POLITE = 10
 
 
@@ -156,7 +156,10 @@ def _give_way() -> None:
     Computing takes every core; at the same priority a box would jerk along behind the mouse. Called before any thread
     is started, because on Linux each has a priority of its own, taken over from the one that starts it.
     """
-    psutil.Process().nice(_POLITE if os.name == "posix" else psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    if sys.platform == "win32":
+        psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    else:
+        os.nice(_POLITE)  # relative: nobody may step forward again, and a face may itself have stepped back
 
 
 def _bind(config: ServeConfig) -> socket.socket:

@@ -192,6 +192,19 @@ def test_the_face_comes_before_its_engine_where_both_want_the_processor(start_en
     assert psutil.Process(engine.pid).nice() != face
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="niceness is POSIX's")
+def test_a_face_that_has_stepped_back_itself_gets_its_engine_all_the_same():
+    script = (
+        "import os, psutil\n"
+        "from sofa_service.launcher import LocalEngine\n"
+        "os.nice(15)\n"
+        "with LocalEngine(factory='service_fakes:open_quick') as engine:\n"
+        "    print(psutil.Process(engine.pid).nice())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 15
+
+
 def test_stopping_ends_the_whole_tree_and_removes_its_files(start_engine):
     engine = start_engine()
     pid, folder = engine.pid, engine._folder
