@@ -52,13 +52,15 @@ def train(
         outcome = run(chosen, out, resume=resume, listener=display.told)
     if not display.leads:
         return
+    best = f", best validation score {outcome.best:.3f}" if outcome.best is not None else ""
+    typer.echo(f"Run {outcome.reason} after {outcome.epochs} epochs{best}: {outcome.checkpoint}")
     if find_spec("matplotlib") is not None:  # a run of Slicer's panel does without: the panel draws its curves
+        from sofa_engine.writing import replacing
         from sofa_training.plots import training_plot
         from sofa_training.runlog import read_log
 
-        (out / "curves.png").write_bytes(training_plot(read_log(out)))
-    best = f", best validation score {outcome.best:.3f}" if outcome.best is not None else ""
-    typer.echo(f"Run {outcome.reason} after {outcome.epochs} epochs{best}: {outcome.checkpoint}")
+        with replacing(out / "curves.png") as part:
+            part.write_bytes(training_plot(read_log(out)))
 
 
 def read_settings(settings: list[str]) -> dict[str, Any]:
