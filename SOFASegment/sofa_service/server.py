@@ -37,7 +37,7 @@ from sofa_service.worker import Worker
 _LOG = logging.getLogger(__name__)
 _WATCH_S = 1.0
 _GRACE_S = 5.0
-#: How far an engine of this computer's face steps back (added to its POSIX niceness): whoever else wants a core gets nine tenths.
+#: Added to the POSIX niceness of an engine of this computer's face: whoever else wants a core gets nine tenths of it.
 _POLITE = 10
 
 

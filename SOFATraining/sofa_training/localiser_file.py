@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import safetensors
-import safetensors.torch
 from pydantic import ValidationError
 
-from sofa_engine.errors import InputError, OutputError, WeightsError
-from sofa_engine.model.checkpoint import load_checkpoint, save_checkpoint
+from sofa_engine.errors import InputError, WeightsError
+from sofa_engine.model.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from sofa_engine.model.config import LocaliserConfig, ModelConfig
 from sofa_engine.model.localiser import Localiser
 from sofa_engine.model.network import SofaModel
@@ -23,20 +22,13 @@ _PREFIX = "localiser."
 
 
 def write_localiser(localiser: Localiser, path: Path, notes: dict[str, object]) -> None:
-    """Write the network with its arrangement and notes (JSON values), beside its name and then renamed.
+    """Write the network with its arrangement and notes (JSON values).
 
     Raises:
         OutputError: the file cannot be written.
     """
     block = {"config": localiser.config.model_dump(mode="json"), "notes": notes}
-    tensors = {key: value.detach().cpu().contiguous() for key, value in localiser.state_dict().items()}
-    part = path.with_name(path.name + ".part")
-    try:
-        safetensors.torch.save_file(tensors, part, metadata={METADATA_KEY: json.dumps(block)})
-        part.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"The localiser {path} could not be written ({error}); free some space.") from error
+    write_tensors(localiser, path, {METADATA_KEY: json.dumps(block)})
 
 
 def read_localiser(path: Path) -> tuple[Localiser, dict[str, object]]:
@@ -53,11 +45,12 @@ def read_localiser(path: Path) -> tuple[Localiser, dict[str, object]]:
             state = {key: file.get_tensor(key) for key in file.keys()}
         localiser = Localiser(LocaliserConfig.model_validate(block["config"]))
         localiser.load_state_dict(state)
+        notes = dict(block["notes"])
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{path.name} is damaged or no localiser; choose a file of `sofa localiser train`."
         ) from error
-    return localiser.eval(), dict(block["notes"])
+    return localiser.eval(), notes
 
 
 def join(localiser: Path, checkpoint: Path, out: Path, *, name: str, vote: float) -> None:
@@ -75,16 +68,16 @@ def join(localiser: Path, checkpoint: Path, out: Path, *, name: str, vote: float
         WeightsError: a file cannot be read.
         OutputError: the file cannot be written.
     """
-    third, told = read_localiser(localiser)
+    trained, told = read_localiser(localiser)
     model, info = load_checkpoint(checkpoint)
-    own = {**third.config.model_dump(), "vote": vote}
+    own = {**trained.config.model_dump(), "vote": vote}
     try:
         config = ModelConfig.model_validate({**model.config.model_dump(), "localiser": own})
     except ValidationError as error:
         raise InputError(f"{checkpoint.name} cannot take the localiser: {error.errors()[0]['msg']}.") from error
     joined = SofaModel(config)
     weights = {key: value for key, value in model.state_dict().items() if not key.startswith(_PREFIX)}
-    joined.load_state_dict(weights | {_PREFIX + key: value for key, value in third.state_dict().items()})
+    joined.load_state_dict(weights | {_PREFIX + key: value for key, value in trained.state_dict().items()})
     notes = {**info.notes, "localiser": {key: value for key, value in told.items() if key != SEEN}}
     if SEEN in info.notes and SEEN in told:
         notes[SEEN] = sorted({*info.notes[SEEN], *told[SEEN]})  # type: ignore[misc]

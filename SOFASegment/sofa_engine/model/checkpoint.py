@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from sofa_engine.errors import OutputError, WeightsError
 from sofa_engine.model import stock
@@ -66,20 +66,29 @@ def save_checkpoint(
     Raises:
         OutputError: the file cannot be written.
     """
-    tensors = {
-        key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
-        for key, value in model.state_dict().items()
-    }
     block = {"format": FORMAT, "name": name, "trained": trained, "config": model.config.model_dump(mode="json")}
     block["notes"] = notes or {}
+    write_tensors(model, path, {METADATA_KEY: json.dumps(block)}, half=half)
+
+
+def write_tensors(network: nn.Module, path: Path, metadata: dict[str, str], *, half: bool = False) -> None:
+    """Write a network's weights as safetensors, first beside the file's name and then renamed.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {
+        key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in network.state_dict().items()
+    }
     part = path.with_name(path.name + ".part")
     try:
-        safetensors.torch.save_file(tensors, part, metadata={METADATA_KEY: json.dumps(block)})
+        safetensors.torch.save_file(tensors, part, metadata=metadata)
         part.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise OutputError(
-            f"The checkpoint {path} could not be written ({error}); choose another folder or free some space."
+            f"The weights {path} could not be written ({error}); choose another folder or free some space."
         ) from error
 
 
