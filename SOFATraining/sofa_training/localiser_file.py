@@ -13,7 +13,7 @@ from sofa_engine.model.checkpoint import load_checkpoint, save_checkpoint, write
 from sofa_engine.model.config import LocaliserConfig, ModelConfig
 from sofa_engine.model.localiser import Localiser
 from sofa_engine.model.network import SofaModel
-from sofa_training.seen import SEEN
+from sofa_training.seen import SEEN, digests_in
 
 #: Key of our block in the file's metadata.
 METADATA_KEY = "sofa-localiser"
@@ -79,8 +79,8 @@ def join(localiser: Path, checkpoint: Path, out: Path, *, name: str, vote: float
     weights = {key: value for key, value in model.state_dict().items() if not key.startswith(_PREFIX)}
     joined.load_state_dict(weights | {_PREFIX + key: value for key, value in trained.state_dict().items()})
     notes = {**info.notes, "localiser": {key: value for key, value in told.items() if key != SEEN}}
-    if SEEN in info.notes and SEEN in told:
-        notes[SEEN] = sorted({*info.notes[SEEN], *told[SEEN]})  # type: ignore[misc]
-    else:
-        notes.pop(SEEN, None)  # half of the truth would pass for all of it
+    first, second = digests_in(info.notes), digests_in(told)
+    notes.pop(SEEN, None)
+    if first and second:  # half of the truth would pass for all of it
+        notes[SEEN] = sorted(first | second)
     save_checkpoint(joined, out, name=name, trained=info.trained, notes=notes, half=True)

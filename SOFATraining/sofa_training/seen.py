@@ -7,7 +7,7 @@ the names, by which somebody who has the cases recognises them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sofa_engine.model.checkpoint import load_checkpoint
@@ -22,13 +22,9 @@ def digest(case: str) -> str:
     return hashlib.sha256(case.encode()).hexdigest()[:_LENGTH]
 
 
-def digests_in(weights: Path) -> set[str]:
-    """Return the digests that a checkpoint carries, none where it does not tell.
-
-    Raises:
-        WeightsError: it cannot be read.
-    """
-    seen = load_checkpoint(weights)[1].notes.get(SEEN)
+def digests_in(notes: Mapping[str, object]) -> set[str]:
+    """Return the digests in a checkpoint's notes, none where it does not tell."""
+    seen = notes.get(SEEN)
     return {str(item) for item in seen} if isinstance(seen, list) else set()
 
 
@@ -38,5 +34,5 @@ def cases_trained_on(weights: Path, cases: Iterable[str]) -> frozenset[str] | No
     Raises:
         WeightsError: it cannot be read.
     """
-    seen = digests_in(weights)
+    seen = digests_in(load_checkpoint(weights)[1].notes)
     return frozenset(case for case in cases if digest(case) in seen) if seen else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sofa_engine.errors import WeightsError
-from sofa_engine.model.checkpoint import load_checkpoint
+from sofa_engine.model.checkpoint import CheckpointInfo, load_checkpoint
 from sofa_engine.model.config import Mode, ModelConfig
 from sofa_engine.model.network import SofaModel
 from sofa_training.config import TrainingConfig
@@ -29,7 +30,30 @@ _MAY_BE_NEW = (
 _SEES_PICTURE = re.compile(r"mask_decoder\.detail\.\d\.mix\.0\.weight")
 
 
-def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel:
+class Start(NamedTuple):
+    """The checkpoint that a run begins from.
+
+    Attributes:
+        path: its file.
+        model: its network.
+        info: what it says of itself.
+    """
+
+    path: Path
+    model: SofaModel
+    info: CheckpointInfo
+
+    @staticmethod
+    def of(path: Path | None) -> Start | None:
+        """Read a checkpoint; None where there is none to begin from.
+
+        Raises:
+            WeightsError: it cannot be loaded.
+        """
+        return None if path is None else Start(path, *load_checkpoint(path))
+
+
+def build_model(config: ModelConfig, start: Start | None, seed: int) -> SofaModel:
     """Return the network to train.
 
     Args:
@@ -38,7 +62,7 @@ def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel
         seed: of the random weights.
 
     Raises:
-        WeightsError: the checkpoint cannot be loaded or is of another arrangement, or nothing brings the localiser.
+        WeightsError: the checkpoint is of another arrangement, or nothing brings the localiser.
     """
     torch.manual_seed(seed)
     model = SofaModel(config)
@@ -49,7 +73,7 @@ def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel
                 "and add it to the result with `sofa localiser join`."
             )
         return model
-    source, _ = load_checkpoint(start)
+    source = start.model
     given, wanted = source.state_dict(), model.state_dict()
     for key in given:
         if _SEES_PICTURE.fullmatch(key) and key in wanted:
@@ -59,7 +83,7 @@ def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel
     if wrong or missing:
         example = (wrong or missing)[0]
         raise WeightsError(
-            f"{start.name} is of another arrangement ({source.config.arrangement}) than the configuration's "
+            f"{start.path.name} is of another arrangement ({source.config.arrangement}) than the configuration's "
             f"({config.arrangement}): {len(wrong) + len(missing)} tensors differ, for example {example}. Choose a "
             "matching start, or set [model] to the checkpoint's arrangement."
         )
@@ -69,15 +93,11 @@ def build_model(config: ModelConfig, start: Path | None, seed: int) -> SofaModel
     return model
 
 
-def keep_localiser(config: TrainingConfig) -> TrainingConfig:
-    """Return the configuration with the localiser of its start, where only the start has one.
-
-    Raises:
-        WeightsError: the start cannot be loaded.
-    """
-    if config.start is None or config.model.localiser is not None or config.model.mode is Mode.PAPER:
+def keep_localiser(config: TrainingConfig, start: Start | None) -> TrainingConfig:
+    """Return the configuration with the localiser of its start, where only the start has one."""
+    if start is None or config.model.localiser is not None or config.model.mode is Mode.PAPER:
         return config
-    localiser = load_checkpoint(config.start)[0].config.localiser
+    localiser = start.model.config.localiser
     return config.model_copy(update={"model": config.model.model_copy(update={"localiser": localiser})})
 
 

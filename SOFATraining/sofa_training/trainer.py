@@ -29,7 +29,7 @@ from sofa_training.prepared import PreparedCase, read_sides
 from sofa_training.run_folder import FOLDS, prepare_folder
 from sofa_training.runlog import RunLog
 from sofa_training.seen import SEEN, digest, digests_in
-from sofa_training.start import build_model, keep_localiser
+from sofa_training.start import Start, build_model, keep_localiser
 from sofa_training.state import RunState, load_state, save_state
 from sofa_training.step import StepResult, TrainingStep
 from sofa_training.stopping import StopRequest
@@ -79,11 +79,12 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
         # A resumed run's split stays what it was, whatever became of the file that it was read from.
         kept = {"folds": out / FOLDS} if resume and (out / FOLDS).is_file() else {}
         training, validating = read_sides(config.data.model_copy(update=kept), config.run.validate_cases)
+        start = None if resume else Start.of(config.start)
         if resume:
             model = SofaModel(config.model)  # its weights come with the run's state
         else:
-            config = keep_localiser(config)
-            model = build_model(config.model, config.start, config.run.seed)
+            config = keep_localiser(config, start)
+            model = build_model(config.model, start, config.run.seed)
             if model.box_prior is not None and not model.box_prior.share.any():
                 model.box_prior.share.copy_(torch.from_numpy(usual_shares(training)))
         prepare_folder(config, out, process, resume=resume)
@@ -91,7 +92,7 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
         if resume:
             run.restore()
         else:
-            before = set() if config.start is None else digests_in(config.start)
+            before = set() if start is None else digests_in(start.info.notes)
             run.state.seen = sorted(before.union(digest(case.name) for case in training))
         with StopRequest(out) as stop:
             return run.go(stop)
