@@ -95,6 +95,10 @@ class FeatureStore:
         maps, alpha, *fine = (self._read(place) for place in kept)
         return Fused(maps, alpha, tuple(fine))
 
+    def waiting(self) -> list[int]:
+        """Return the slices that have no features."""
+        return [index for index, kept in enumerate(self._kept) if kept is None]
+
     def _write(self, tensor: Tensor) -> _InFile:
         if self._file is None:
             # Unbuffered, so that a full disk shows at the write that met it.

@@ -6,6 +6,7 @@ All arrays cover the cropped volume (D, H, W) that `encode` was given; slice ind
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.progress import CancelToken, ProgressCallback
-from sofa_engine.types import Modality, SubRegion
+from sofa_engine.types import Box, Modality, SubRegion
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,21 @@ class Predictor(Protocol):
         Args:
             probabilities: float (3, D, H, W).
         """
+
+    def consider(self, boxes: Mapping[SubRegion, Sequence[Box]], *, quick: bool = False) -> bool:
+        """Take in everything that a person has drawn in this case, in whose light later prompts are answered.
+
+        Args:
+            boxes: all boxes of the sub-regions that the person boxed, in voxels of the crop; an empty sequence says
+                that there is none of it.
+            quick: take no time over it.
+
+        Returns:
+            Whether all was taken in; False if `quick` and there is more to it.
+        """
+
+    def look_ahead(self) -> bool:
+        """Encode some of the slices that wait for a box; return whether there are more. Answers stay the same."""
 
     def attention(self) -> np.ndarray:
         """Return the modality weights alpha (eq. 2), float16 (3, M, D, h, w), on a grid as fine as H, W or coarser."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from sofa_engine.predictor import SlicePrediction
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
 from sofa_engine.runtime import choose_feature_bytes, choose_precision
 from sofa_engine.slice_frame import SliceFrame
-from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
+from sofa_engine.types import MODALITIES, SUB_REGIONS, Box, Modality, SubRegion
 
 T = TypeVar("T")
 
@@ -36,6 +36,8 @@ class _Kept:
 
     Attributes:
         frame: geometry of the slices.
+        worth: bool (D,), slices that the first pass asks the slice-wise network about.
+        asked: bool (D,), those and the ones with a box.
         volume: float32 (M, D, H, W), what the slices are encoded from.
         modalities: sequences of the case.
         features: one `Fused` per slice, with a leading axis of 1; None for slices that nothing has asked for; in memory
@@ -43,14 +45,24 @@ class _Kept:
         coarse: localiser's logits, float16 (D, 3, kh, kw) on the cells of the masks, None where it was not asked.
         belief: first pass's logits per slice, the localiser's vote included, (3, kh, kw) float16, or None before they
             were needed.
+        spacing: mm between voxels (z, y, x).
+        shown: boxes that the localiser knows of.
+        opinion: its logits in their light, as `coarse`; None without boxes.
+        heeded: whether that opinion counts: those are the boxes that a person has drawn by now.
     """
 
     frame: SliceFrame
+    worth: np.ndarray
+    asked: np.ndarray
     volume: Tensor
     modalities: tuple[Modality, ...]
     features: FeatureStore
     coarse: Tensor | None
     belief: list[Tensor | None]
+    spacing: tuple[float, float, float]
+    shown: dict[SubRegion, tuple[Box, ...]] = field(default_factory=dict)
+    opinion: Tensor | None = None
+    heeded: bool = False
 
 
 class TorchPredictor:
@@ -114,27 +126,25 @@ class TorchPredictor:
         depth = images.shape[1]
         frame = SliceFrame.of(self._model.config, (images.shape[2], images.shape[3]))
         volume = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
+        worth = np.ones(depth, dtype=bool)
         kept = FeatureStore(depth, self._feature_bytes)
-        case = _Kept(frame, volume, tuple(modalities), kept, None, [None] * depth)
+        case = _Kept(frame, worth, worth.copy(), volume, tuple(modalities), kept, None, [None] * depth, spacing)
         start = time.monotonic()
-        wanted = np.arange(depth)
-        coarse = self._locate(case, spacing)
+        coarse = self._locate(case)
         if coarse is not None:
-            wanted = slices_worth_encoding(coarse, spacing[0])
+            case.worth[:] = np.isin(np.arange(depth), slices_worth_encoding(coarse, spacing[0]))
+            case.asked[:] = case.worth
             case.coarse = coarse.half()
+        wanted = np.flatnonzero(case.worth)
         if cancel is not None:
             cancel.check()
-        done = 0
-        for slices, rows in self._encoded_slices(case, wanted, cancel):
-            for z, row in zip(slices, rows, strict=True):
-                case.features[z] = row
-            done += len(rows)
+        for done in self._keep(case, wanted, cancel):
             if progress is not None:
                 left = (time.monotonic() - start) / done * (len(wanted) - done)
                 progress(Progress("Encoding slices", done / len(wanted), left))
         self._case = case
 
-    def _locate(self, case: _Kept, spacing: tuple[float, float, float]) -> Tensor | None:
+    def _locate(self, case: _Kept, boxes: Mapping[SubRegion, Sequence[Box]] | None = None) -> Tensor | None:
         """Return the localiser's logits on the cells of the masks, float32 (D, 3, kh, kw); None without its answer."""
         localiser, frame = self._model.localiser, case.frame
         if localiser is None or not set(localiser.config.needs) <= {m.value for m in case.modalities}:
@@ -142,18 +152,19 @@ class TorchPredictor:
         full = case.volume.new_zeros(len(MODALITIES), *case.volume.shape[1:])
         full[[MODALITIES.index(m) for m in case.modalities]] = case.volume / 255
         with self._autocast():
-            logits = localiser.locate(full.to(self._device), spacing)
+            logits = localiser.locate(full.to(self._device), case.spacing, boxes, mirrored=boxes is None)
         return mask_cells(logits, (len(case.features), *frame.scaled), frame.padded, self._model.mask_pixel)
 
-    def _encoded_slices(
-        self, case: _Kept, slices: np.ndarray, cancel: CancelToken | None
-    ) -> Iterator[tuple[np.ndarray, list[Fused]]]:
+    def _keep(self, case: _Kept, slices: np.ndarray, cancel: CancelToken | None) -> Iterator[int]:
+        """Encode slices and keep their features; yield after every batch how many are done."""
         index = [MODALITIES.index(m) for m in case.modalities]
         compute = partial(self._encode_batch, case.volume, index, case.frame)
         done = 0
         for rows in self._in_batches(slices, compute, cancel):
-            yield slices[done : done + len(rows)], rows
+            for z, row in zip(slices[done:], rows, strict=False):
+                case.features[z] = row
             done += len(rows)
+            yield done
 
     def _encode_batch(self, volume: Tensor, index: list[int], frame: SliceFrame, slices: np.ndarray) -> list[Fused]:
         config = self._model.config
@@ -178,19 +189,22 @@ class TorchPredictor:
     def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
         """Decode slices without a box, for all sub-regions; see `Predictor.segment`.
 
-        Slices that are not encoded hold nothing that the localiser would take for tumour; its own answer stands there.
+        Slices that are not worth encoding hold nothing that the localiser would take for tumour; its own answer stands
+        there, also once a box had one of them encoded.
         """
         case, slices = self._encoded(), np.asarray(slices)
         shape = (len(SUB_REGIONS), len(slices))
         found = SlicePrediction(np.zeros((*shape, *case.frame.size), np.float32), np.zeros(shape, np.float32))
-        known = np.array([case.features[z] is not None for z in slices], dtype=bool)
-        if case.coarse is not None and not known.all():
-            far = np.flatnonzero(~known)
+        worth = case.worth[slices]
+        if case.coarse is not None and not worth.all():
+            far = np.flatnonzero(~worth)
+            for z in slices[far]:
+                case.belief[z] = case.coarse[z]
             answer = case.frame.masks(case.coarse[slices[far]].flatten(0, 1).float()).sigmoid().cpu()
             found.probabilities[:, far] = answer.unflatten(0, (len(far), -1)).transpose(0, 1).numpy()
             # Certain of absence as far as nothing is likely anywhere in the slice.
             found.quality[:, far] = 1 - found.probabilities[:, far].max(axis=(2, 3))
-        near = np.flatnonzero(known)
+        near = np.flatnonzero(worth)
         done = 0
         for masks, qualities in self._in_batches(slices[near], partial(self._segment_batch, case), cancel):
             here = near[done : done + len(masks)]
@@ -230,10 +244,10 @@ class TorchPredictor:
         """Decode one sub-region with a box per slice; see `Predictor.prompt`."""
         case, config = self._encoded(), self._model.config
         slices = np.asarray(slices)
-        far = np.array(sorted({int(z) for z in slices if case.features[z] is None}), dtype=np.int64)
-        for at, rows in self._encoded_slices(case, far, cancel):
-            for z, row in zip(at, rows, strict=True):
-                case.features[z] = row
+        case.asked[slices] = True
+        far = np.intersect1d(slices, case.features.waiting())
+        for _ in self._keep(case, far, cancel):
+            pass
         if config.dense_prompt or config.detail:
             unseen = np.array(sorted({int(z) for z in slices if case.belief[z] is None}), dtype=np.int64)
             if unseen.size:
@@ -260,9 +274,12 @@ class TorchPredictor:
         stored = [belief[region] for z in slices[order] if (belief := case.belief[z]) is not None]
         # Arrangements that look at no belief never read the zero.
         belief = torch.stack(stored).float() if len(stored) == len(order) else features.maps.new_zeros(1)
+        opinion = None
+        if case.heeded and case.opinion is not None:
+            opinion = case.opinion[torch.from_numpy(slices[order]), region].to(self._device)
         with self._autocast():
             prompt = Prompt(*(part[torch.from_numpy(order)].to(self._device) for part in prompts))
-            logits, quality = self._model.second_pass(features, prompt, belief)
+            logits, quality = self._model.second_pass(features, prompt, belief, opinion)
         return case.frame.masks(logits).sigmoid().cpu(), quality.float().clamp(0, 1).cpu()
 
     @torch.inference_mode()
@@ -273,21 +290,48 @@ class TorchPredictor:
             likely = torch.from_numpy(np.asarray(probabilities[:, z], dtype=np.float32)).to(self._device)
             case.belief[z] = case.frame.cells(likely, self._model.mask_pixel).half()
 
+    @torch.inference_mode()
+    def consider(self, boxes: Mapping[SubRegion, Sequence[Box]], *, quick: bool = False) -> bool:
+        """Let the localiser look again in the light of a person's boxes; see `Predictor.consider`."""
+        case, localiser = self._encoded(), self._model.localiser
+        if case.coarse is None or localiser is None or not localiser.config.prompted:
+            return True
+        drawn = {sub_region: tuple(mine) for sub_region, mine in boxes.items()}
+        if drawn != case.shown and not quick:
+            opinion = self._locate(case, drawn) if drawn else None
+            case.shown, case.opinion = drawn, None if opinion is None else opinion.half()
+        case.heeded = drawn == case.shown
+        return case.heeded
+
+    @torch.inference_mode()
+    def look_ahead(self) -> bool:
+        """Encode one batch of the slices that wait for a box, nearest to the tumour first; see `Predictor`."""
+        case = self._encoded()
+        waiting = np.array(case.features.waiting(), dtype=np.int64)
+        if waiting.size == 0:
+            return False
+        worth = np.flatnonzero(case.worth)
+        apart = np.abs(waiting[:, None] - (worth if worth.size else waiting[:1])).min(axis=1)
+        for _ in self._keep(case, waiting[np.argsort(apart, kind="stable")[: self._batch]], None):
+            pass
+        return waiting.size > self._batch
+
     def attention(self) -> np.ndarray:
         """Return the modality weights, float16 (3, M, D, h, w); see `Predictor.attention`."""
         case = self._encoded()
         index = [MODALITIES.index(m) for m in case.modalities]
-        known = next((row.alpha for row in case.features if row is not None), None)
+        rows = [row if asked else None for row, asked in zip(case.features, case.asked, strict=True)]
+        known = next((row.alpha for row in rows if row is not None), None)
         if known is None:
             return np.zeros((len(SUB_REGIONS), len(index), len(case.features), 1, 1), np.float16)
-        # Where nothing was encoded, nothing was weighed.
+        # Where nothing was asked, nothing was weighed.
         blank = torch.zeros_like(known)
-        alpha = torch.stack([(blank if row is None else row.alpha)[0][:, index] for row in case.features], dim=2)
+        alpha = torch.stack([(blank if row is None else row.alpha)[0][:, index] for row in rows], dim=2)
         shape = alpha.shape[-2:]
         # The grid covers the padded image; the caller's covers the slice.
-        rows = -(-shape[0] * case.frame.scaled[0] // case.frame.padded[0])
-        columns = -(-shape[1] * case.frame.scaled[1] // case.frame.padded[1])
-        return alpha[..., :rows, :columns].cpu().numpy()
+        height = -(-shape[0] * case.frame.scaled[0] // case.frame.padded[0])
+        width = -(-shape[1] * case.frame.scaled[1] // case.frame.padded[1])
+        return alpha[..., :height, :width].cpu().numpy()
 
     def release(self) -> None:
         """Forget the case and free its memory; the model stays loaded."""

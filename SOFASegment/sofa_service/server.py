@@ -52,6 +52,7 @@ def build_engine(config: ServeConfig) -> Engine:
         key_prefix=config.key_prefix,
         is_busy=lambda key: bool(worker.jobs(key)),
     )
+    worker.use_idle_time(store.look_ahead)
     return Engine(store, worker)
 
 

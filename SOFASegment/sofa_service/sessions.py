@@ -172,6 +172,12 @@ class SessionStore:
         with self._lock:
             return tuple(k for k, r in self._records.items() if r.last_used < limit and not self._is_busy(k))
 
+    def look_ahead(self) -> bool:
+        """Compute a little of what later boxes may ask for, in the session used last; return whether there is more."""
+        with self._lock:
+            live = [r.session for r in reversed(self._records.values()) if r.session is not None]
+        return any(session.look_ahead() for session in live)
+
     def close_all(self) -> None:
         """Free everything."""
         for key in list(self._records):

@@ -24,6 +24,8 @@ from sofa_service.errors import ServiceError
 from sofa_service.protocol import Timing
 
 _LOG = logging.getLogger(__name__)
+#: How long nobody must have asked for anything before idle time is used: a drag is never more than this apart.
+_QUIET_S = 1.0
 #: How long quick jobs may keep a long one waiting between two of its batches: a drag fits, a flood of them does not.
 _VISIT_S = 0.25
 
@@ -103,8 +105,18 @@ class Worker:
         self._condition = threading.Condition()
         self._active: list[Job] = []
         self._stopping = False
+        self._idle_work: Callable[[], bool] = lambda: False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    def use_idle_time(self, work: Callable[[], bool]) -> None:
+        """Call `work` again and again while nobody asks for anything, until it returns False and after every job.
+
+        It should be over soon, for a job that comes meanwhile waits for it.
+        """
+        with self._condition:
+            self._idle_work = work
+            self._condition.notify()
 
     def submit(self, job: Job, *, before: Job | None = None) -> None:
         """Queue a job behind the others of its session, `before` (the waking it depends on) just ahead of it."""
@@ -157,13 +169,27 @@ class Worker:
             self._turn(job)
 
     def _next(self) -> Job | None:
-        with self._condition:
-            self._condition.wait_for(lambda: self._queues or self._stopping)
-            if not self._queues:
-                return None
-            key = next(iter(self._queues))
-            self._queues.move_to_end(key)
-            return self._queues[key][0]
+        quiet_s: float | None = _QUIET_S
+        while True:
+            with self._condition:
+                called = self._condition.wait_for(lambda: self._queues or self._stopping, quiet_s)
+                if self._queues:
+                    key = next(iter(self._queues))
+                    self._queues.move_to_end(key)
+                    return self._queues[key][0]
+                if called:
+                    return None
+            quiet_s = 0.0 if self._use_idle_time() else None
+
+    def _use_idle_time(self) -> bool:
+        """Return whether there is more to do in idle time."""
+        try:
+            return self._idle_work()
+        except SofaError as error:
+            _LOG.warning("Nothing is computed ahead any more: %s", error)
+        except Exception:
+            _LOG.exception("Computing ahead failed unexpectedly")
+        return False
 
     def _turn(self, job: Job) -> None:
         self._active.append(job)

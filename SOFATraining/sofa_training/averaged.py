@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.predictor import Predictor, SlicePrediction
 from sofa_engine.progress import CancelToken, ProgressCallback
-from sofa_engine.types import Modality, SubRegion
+from sofa_engine.types import Box, Modality, SubRegion
 
 
 class AveragedSequences:
@@ -58,6 +60,14 @@ class AveragedSequences:
     def believe(self, probabilities: np.ndarray) -> None:
         """Take over a belief; see `Predictor.believe`."""
         self._inner.believe(probabilities)
+
+    def consider(self, boxes: Mapping[SubRegion, Sequence[Box]], *, quick: bool = False) -> bool:
+        """Take in a person's boxes; see `Predictor.consider`."""
+        return self._inner.consider(boxes, quick=quick)
+
+    def look_ahead(self) -> bool:
+        """Encode slices that wait; see `Predictor.look_ahead`."""
+        return self._inner.look_ahead()
 
     def attention(self) -> np.ndarray:
         """Return the modality weights of the one image, which are 1."""

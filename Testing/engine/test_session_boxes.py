@@ -253,3 +253,58 @@ def test_a_box_beside_the_brain_is_legal_and_finds_nothing(session, predictor):
     refine(session, NCR, [Box((0, 0, 0), (1, 2, 2))])
     assert not voxels(session, NCR).any()
     assert len(predictor.prompts) == asked
+
+
+class _Considerate(ThresholdPredictor):
+    """Sees more in a box once it has considered all of them, which it does not do in a hurry."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.considered: list[tuple[dict, bool]] = []
+        self.settled = False
+
+    def consider(self, boxes, *, quick=False):
+        self.considered.append((dict(boxes), quick))
+        self.settled = not quick
+        return self.settled
+
+    def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
+        found = super().prompt(sub_region, slices, boxes, heights, stated=stated, cancel=cancel)
+        more = np.maximum(found.probabilities, 0.9) if self.settled and stated else found.probabilities
+        return SlicePrediction(more, found.quality)
+
+
+def test_the_visible_slice_comes_at_once_and_again_when_all_boxes_were_considered():
+    predictor = _Considerate()
+    session = SegmentationSession(fake_case()[0], predictor)
+    session.first_pass()
+    box = outward(session, ET)
+    patches = refine(session, ET, [box], first_slice=FAKE_CENTRE[0])
+    assert patches[0].extent == patches[1].extent and patches[0].extent.shape[0] == 1
+    assert np.count_nonzero(patches[1].labels) > np.count_nonzero(patches[0].labels)
+    assert patches[1].extent.lower[0] == FAKE_CENTRE[0]
+    assert [quick for _, quick in predictor.considered[:2]] == [True, False]
+    # What stays is what was considered, in every slice.
+    filled = inside_boxes(WHOLE, [box]) & (session.labels() > 0)
+    assert filled[FAKE_CENTRE[0]].sum() > 0.9 * inside_boxes(WHOLE, [box])[FAKE_CENTRE[0]].sum()
+    sliced = session.labels()[patches[1].extent.slices]
+    assert np.array_equal(sliced, patches[1].labels)
+    before = session.labels()
+    assert session.undo() is not None
+    assert not np.array_equal(session.labels(), before)
+
+
+def test_a_preview_is_in_a_hurry_and_the_model_is_told_of_all_boxes_of_the_user_in_the_crop():
+    predictor = _Considerate()
+    session = SegmentationSession(fake_case()[0], predictor)
+    session.first_pass()
+    crop = session._crop
+    box = outward(session, ED)
+    list(session.preview(ED, [box], slices=[FAKE_CENTRE[0]]))
+    boxes, quick = predictor.considered[-1]
+    assert quick and set(boxes) == {ED}
+    (told,) = boxes[ED]
+    assert told.lower == tuple(max(0, a - b) for a, b in zip(box.lower, crop.lower, strict=True))
+    refine(session, NCR, [])
+    refine(session, ED, [box])
+    assert predictor.considered[-1] == ({ED: boxes[ED], NCR: ()}, False), "nothing of an emptied one"
