@@ -121,7 +121,7 @@ class Refiner:
 
     def consider(self, *, quick: bool = False) -> bool:
         """Let the model take in all boxes that the user has drawn by then; see `Predictor.consider`."""
-        if not self._plan.added:  # nothing will be asked
+        if self._plan.restores or not self._plan.added:  # nothing will be asked
             return True
         crop = self._state.crop
         boxes = {
