@@ -78,9 +78,6 @@ class ExpertPredictor:
     def believe(self, probabilities: np.ndarray) -> None:
         """An expert's mind is made up."""
 
-    def consider(self, boxes, *, quick: bool = False) -> bool:
-        return True
-
     def look_ahead(self) -> bool:
         return False
 

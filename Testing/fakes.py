@@ -157,9 +157,6 @@ class ThresholdPredictor:
     def believe(self, probabilities: np.ndarray) -> None:
         """Thresholds believe what they see."""
 
-    def consider(self, boxes, *, quick: bool = False) -> bool:
-        return True
-
     def look_ahead(self) -> bool:
         return False
 

@@ -17,7 +17,7 @@ Fold = Annotated[int | None, typer.Option(min=0, help="The fold that is left out
 @app.command()
 def train(
     prepared: Prepared = Path("prepared"),
-    config: Annotated[str, typer.Option(help="TOML file, or one that ships: default, prompted.")] = "default",
+    config: Annotated[str, typer.Option(help="TOML file, or one that ships: default.")] = "default",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/localiser"),
     folds: Folds = None,
     fold: Fold = None,
@@ -43,7 +43,7 @@ def train(
     if trained is None:
         typer.echo(f"Stopped; go on with --resume --out {out}")
         return
-    path, rows = finish_run(trained, out, learning, waiting, chosen.start)
+    path, rows = finish_run(trained, out, learning, waiting)
     for name, dice in rows.items():
         typer.echo(f"{name}: " + ", ".join(f"{region} {value:.3f}" for region, value in dice.items()))
     typer.echo(f"Localiser: {path}")
@@ -56,9 +56,6 @@ def join(
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("joined.safetensors"),
     name: Annotated[str | None, typer.Option(help="What to call it; the file's name where left out.")] = None,
     vote: Annotated[float, typer.Option(min=0, max=1, help="The localiser's weight in the first pass.")] = 0.5,
-    box_vote: Annotated[
-        float, typer.Option(min=0, max=1, help="Its weight in the answer to a box, where it was trained with boxes.")
-    ] = 0.5,
 ) -> None:
     """Write a checkpoint whose first pass is the mean of its own answer and the localiser's.
 
@@ -67,7 +64,7 @@ def join(
     from sofa_engine.weights import WeightsStore
     from sofa_training.localiser_file import join as build
 
-    build(localiser, WeightsStore().resolve(checkpoint), out, name=name or out.stem, vote=vote, box_vote=box_vote)
+    build(localiser, WeightsStore().resolve(checkpoint), out, name=name or out.stem, vote=vote)
     typer.echo(f"Checkpoint: {out}")
 
 

@@ -6,7 +6,6 @@ All arrays cover the cropped volume (D, H, W) that `encode` was given; slice ind
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.progress import CancelToken, ProgressCallback
-from sofa_engine.types import Box, Modality, SubRegion
+from sofa_engine.types import Modality, SubRegion
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,6 @@ class Predictor(Protocol):
 
         Args:
             probabilities: float (3, D, H, W).
-        """
-
-    def consider(self, boxes: Mapping[SubRegion, Sequence[Box]], *, quick: bool = False) -> bool:
-        """Take in everything that a person has drawn in this case, in whose light later prompts are answered.
-
-        Args:
-            boxes: all boxes of the sub-regions that the person boxed, in voxels of the crop; an empty sequence says
-                that there is none of it.
-            quick: take no time over it.
-
-        Returns:
-            Whether all was taken in; False if `quick` and there is more to it.
         """
 
     def look_ahead(self) -> bool:

@@ -119,21 +119,6 @@ class Refiner:
         """The sub-regions with boxes of the user's afterwards."""
         return self._after.edited
 
-    def consider(self, *, quick: bool = False) -> bool:
-        """Let the model take in all boxes that the user has drawn by then; see `Predictor.consider`."""
-        if self._plan.restores or not self._plan.added:  # nothing will be asked
-            return True
-        crop = self._state.crop
-        boxes = {
-            sub_region: tuple(
-                shifted(common, crop.lower)
-                for box in self._after.boxes[sub_region]
-                if (common := box.intersection(crop)) is not None
-            )
-            for sub_region in self._after.edited
-        }
-        return self._predictor.consider(boxes, quick=quick)
-
     def answer(self, extents: Sequence[Box], cancel: CancelToken | None) -> list[Change]:
         """Return what becomes of these extents, prompting all of their slices in one batch.
 

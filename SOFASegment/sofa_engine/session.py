@@ -187,9 +187,9 @@ class SegmentationSession:
         depth, height, width = self.geometry.shape
         extents = {z: Box((z, 0, 0), (z + 1, height, width)) for z in slices if 0 <= z < depth}
         return (
-            patch
+            Patch(change.extent, change.labels)
             for batch in in_batches(list(extents), self._options.batch_slices)
-            for patch in _patches(self._answer(work, extents, batch, cancel, quick=True)[0])
+            for change in self._answer(work, extents, batch, cancel)
         )
 
     def refine(
@@ -228,17 +228,11 @@ class SegmentationSession:
         start = middle if first_slice is None else first_slice
         order = sorted(plan.extents, key=lambda z: (abs(z - start), z))
         batches = in_batches(order, self._options.batch_slices)
-        # The visible slice at once; again with the others, where the model wanted time to consider all boxes.
-        first, settled = self._answer(work, plan.extents, batches[0], cancel, quick=True)
-        yield from _patches(first)
         changes: list[Change] = []
         for done, batch in enumerate(batches, start=1):
-            if done == 1 and settled:
-                changes += first
-            else:
-                found, _ = self._answer(work, plan.extents, batch, cancel)
-                yield from _patches(found)
-                changes += found
+            for change in self._answer(work, plan.extents, batch, cancel):
+                changes.append(change)
+                yield Patch(change.extent, change.labels)
             if progress is not None:
                 progress(Progress(f"Refining {plan.sub_region.title.lower()}", done / len(batches)))
         if cancel is not None:
@@ -258,19 +252,11 @@ class SegmentationSession:
             return _Work(plan, refiner, self._version)
 
     def _answer(
-        self,
-        work: _Work,
-        extents: Mapping[int, Box],
-        batch: Sequence[int],
-        cancel: CancelToken | None,
-        *,
-        quick: bool = False,
-    ) -> tuple[list[Change], bool]:
-        """Return what becomes of these slices, and whether that is final; only a quick answer may not be."""
+        self, work: _Work, extents: Mapping[int, Box], batch: Sequence[int], cancel: CancelToken | None
+    ) -> list[Change]:
         with self._lock:
             self._current(work)
-            settled = work.refiner.consider(quick=quick)
-            return work.refiner.answer(runs_of(batch, extents), cancel), settled
+            return work.refiner.answer(runs_of(batch, extents), cancel)
 
     def edit(self, patch: Patch) -> None:
         """Take over labels that the user painted, as one step of undo; boxes stay as they are.
@@ -404,7 +390,3 @@ class SegmentationSession:
         if self._version != work.version:
             raise CancelledError("The segmentation changed meanwhile, so this refinement was dropped.")
         return state
-
-
-def _patches(changes: Sequence[Change]) -> Iterator[Patch]:
-    return (Patch(change.extent, change.labels) for change in changes)

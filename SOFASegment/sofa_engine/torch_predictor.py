@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from sofa_engine.predictor import SlicePrediction
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
 from sofa_engine.runtime import choose_feature_bytes, choose_precision
 from sofa_engine.slice_frame import SliceFrame
-from sofa_engine.types import MODALITIES, SUB_REGIONS, Box, Modality, SubRegion
+from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
 
 T = TypeVar("T")
 
@@ -45,10 +45,6 @@ class _Kept:
         coarse: localiser's logits, float16 (D, 3, kh, kw) on the cells of the masks, None where it was not asked.
         belief: first pass's logits per slice, the localiser's vote included, (3, kh, kw) float16, or None before they
             were needed.
-        spacing: mm between voxels (z, y, x).
-        shown: boxes that the localiser knows of.
-        opinion: its logits in their light, as `coarse`; None without boxes.
-        heeded: whether that opinion counts: those are the boxes that a person has drawn by now.
     """
 
     frame: SliceFrame
@@ -59,10 +55,6 @@ class _Kept:
     features: FeatureStore
     coarse: Tensor | None
     belief: list[Tensor | None]
-    spacing: tuple[float, float, float]
-    shown: dict[SubRegion, tuple[Box, ...]] = field(default_factory=dict)
-    opinion: Tensor | None = None
-    heeded: bool = False
 
 
 class TorchPredictor:
@@ -128,9 +120,9 @@ class TorchPredictor:
         volume = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
         worth = np.ones(depth, dtype=bool)
         kept = FeatureStore(depth, self._feature_bytes)
-        case = _Kept(frame, worth, worth.copy(), volume, tuple(modalities), kept, None, [None] * depth, spacing)
+        case = _Kept(frame, worth, worth.copy(), volume, tuple(modalities), kept, None, [None] * depth)
         start = time.monotonic()
-        coarse = self._locate(case)
+        coarse = self._locate(case, spacing)
         if coarse is not None:
             case.worth[:] = np.isin(np.arange(depth), slices_worth_encoding(coarse, spacing[0]))
             case.asked[:] = case.worth
@@ -144,7 +136,7 @@ class TorchPredictor:
                 progress(Progress("Encoding slices", done / len(wanted), left))
         self._case = case
 
-    def _locate(self, case: _Kept, boxes: Mapping[SubRegion, Sequence[Box]] | None = None) -> Tensor | None:
+    def _locate(self, case: _Kept, spacing: tuple[float, float, float]) -> Tensor | None:
         """Return the localiser's logits on the cells of the masks, float32 (D, 3, kh, kw); None without its answer."""
         localiser, frame = self._model.localiser, case.frame
         if localiser is None or not set(localiser.config.needs) <= {m.value for m in case.modalities}:
@@ -152,7 +144,7 @@ class TorchPredictor:
         full = case.volume.new_zeros(len(MODALITIES), *case.volume.shape[1:])
         full[[MODALITIES.index(m) for m in case.modalities]] = case.volume / 255
         with self._autocast():
-            logits = localiser.locate(full.to(self._device), case.spacing, boxes, mirrored=boxes is None)
+            logits = localiser.locate(full.to(self._device), spacing)
         return mask_cells(logits, (len(case.features), *frame.scaled), frame.padded, self._model.mask_pixel)
 
     def _keep(self, case: _Kept, slices: np.ndarray, cancel: CancelToken | None) -> Iterator[int]:
@@ -274,12 +266,9 @@ class TorchPredictor:
         stored = [belief[region] for z in slices[order] if (belief := case.belief[z]) is not None]
         # Arrangements that look at no belief never read the zero.
         belief = torch.stack(stored).float() if len(stored) == len(order) else features.maps.new_zeros(1)
-        opinion = None
-        if case.heeded and case.opinion is not None:
-            opinion = case.opinion[torch.from_numpy(slices[order]), region].to(self._device)
         with self._autocast():
             prompt = Prompt(*(part[torch.from_numpy(order)].to(self._device) for part in prompts))
-            logits, quality = self._model.second_pass(features, prompt, belief, opinion)
+            logits, quality = self._model.second_pass(features, prompt, belief)
         return case.frame.masks(logits).sigmoid().cpu(), quality.float().clamp(0, 1).cpu()
 
     @torch.inference_mode()
@@ -289,19 +278,6 @@ class TorchPredictor:
         for z in range(len(case.belief)):
             likely = torch.from_numpy(np.asarray(probabilities[:, z], dtype=np.float32)).to(self._device)
             case.belief[z] = case.frame.cells(likely, self._model.mask_pixel).half()
-
-    @torch.inference_mode()
-    def consider(self, boxes: Mapping[SubRegion, Sequence[Box]], *, quick: bool = False) -> bool:
-        """Let the localiser look again in the light of a person's boxes; see `Predictor.consider`."""
-        case, localiser = self._encoded(), self._model.localiser
-        if case.coarse is None or localiser is None or not localiser.config.prompted:
-            return True
-        drawn = {sub_region: tuple(mine) for sub_region, mine in boxes.items()}
-        if drawn != case.shown and not quick:
-            opinion = self._locate(case, drawn) if drawn else None
-            case.shown, case.opinion = drawn, None if opinion is None else opinion.half()
-        case.heeded = drawn == case.shown
-        return case.heeded
 
     @torch.inference_mode()
     def look_ahead(self) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.predictor import Predictor, SlicePrediction
 from sofa_engine.progress import CancelToken, ProgressCallback
-from sofa_engine.types import Box, Modality, SubRegion
+from sofa_engine.types import Modality, SubRegion
 
 
 class AveragedSequences:
@@ -60,10 +58,6 @@ class AveragedSequences:
     def believe(self, probabilities: np.ndarray) -> None:
         """Take over a belief; see `Predictor.believe`."""
         self._inner.believe(probabilities)
-
-    def consider(self, boxes: Mapping[SubRegion, Sequence[Box]], *, quick: bool = False) -> bool:
-        """Take in a person's boxes; see `Predictor.consider`."""
-        return self._inner.consider(boxes, quick=quick)
 
     def look_ahead(self) -> bool:
         """Encode slices that wait; see `Predictor.look_ahead`."""

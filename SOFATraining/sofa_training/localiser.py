@@ -13,11 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sofa_engine.errors import InputError, SofaError
+from sofa_engine.errors import SofaError
 from sofa_engine.model.config import LocaliserConfig
 from sofa_engine.model.localiser import Localiser, sub_regions
 from sofa_engine.types import SUB_REGIONS
-from sofa_training.coarse_case import CoarseCase
 from sofa_training.config import (
     AugmentationConfig,
     DataConfig,
@@ -26,17 +25,16 @@ from sofa_training.config import (
     read_toml,
     validate_config,
 )
-from sofa_training.localiser_file import read_localiser, write_localiser
+from sofa_training.localiser_file import write_localiser
 from sofa_training.metrics import overlap
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
 from sofa_training.prepared import PreparedCase, read_sides
 from sofa_training.regions import REGIONS, region_mask
 from sofa_training.runlog import RunLog
-from sofa_training.seen import SEEN, digest, digests_in
+from sofa_training.seen import SEEN, digest
 from sofa_training.state import RunState, load_state, save_state
 from sofa_training.stopping import StopRequest
-from sofa_training.volume_prompts import VolumePrompts
-from sofa_training.volumes import VolumeSampler
+from sofa_training.volumes import CoarseCase, VolumeSampler
 
 Listener = Callable[[str, dict[str, Any]], None]
 #: Rows: which of NCR, ED, ET make up each region whose overlap is trained: `REGIONS`.
@@ -61,7 +59,6 @@ class LocaliserRun(Section):
         off_tumour: share of crops centred anywhere in the brain instead of on a sub-region.
         untouched: share of crops without rotation, scale and deformation.
         transplant: probability that another patient's tumour is added.
-        unenhanced: probability that nothing in a crop enhances.
         save_steps: iterations between checkpoints.
         seed: of everything that is drawn.
     """
@@ -72,23 +69,14 @@ class LocaliserRun(Section):
     off_tumour: float = Field(0.25, ge=0, le=1)
     untouched: float = Field(0.25, ge=0, le=1)
     transplant: float = Field(0.0, ge=0, le=1)
-    unenhanced: float = Field(0.0, ge=0, le=1)
     save_steps: int = Field(50, ge=1)
     seed: int = 0
 
 
 class LocaliserTraining(Section):
-    """One training of a localiser: the network, how samples vary, how weights move, how long.
+    """One training of a localiser: the network, how samples vary, how weights move, how long."""
 
-    Attributes:
-        start: localiser of an earlier run to begin from; one that was never shown boxes can be.
-        model: the network.
-        prompts: how boxes are drawn for a network with `prompted`.
-    """
-
-    start: Path | None = None
     model: LocaliserConfig = LocaliserConfig()
-    prompts: VolumePrompts = VolumePrompts()
     augmentation: AugmentationConfig = AugmentationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     run: LocaliserRun = LocaliserRun()
@@ -117,7 +105,7 @@ def train_localiser(
     """
     run = config.run
     torch.manual_seed(run.seed)
-    model = _network(config, fresh=not resume)
+    model = Localiser(config.model).to(memory_format=torch.channels_last_3d)
     optimiser = build_optimiser(model, config.optimiser)
     average = build_average(model, config.optimiser.average)
     state = RunState()
@@ -127,7 +115,15 @@ def train_localiser(
         optimiser.load_state_dict(parts["optimiser"])
         if average is not None:
             average.load_state_dict(parts["average"])
-    sampler = _sampler(config, cases)
+    sampler = VolumeSampler(
+        [CoarseCase.of(case, config.model.spacing_mm) for case in cases],
+        run.crop,
+        config.augmentation,
+        off_tumour=run.off_tumour,
+        untouched=run.untouched,
+        transplant=run.transplant,
+        seed=run.seed,
+    )
     out.mkdir(parents=True, exist_ok=True)
     log = RunLog(out, resume_at=(0, state.step) if resume else None)
     began = time.monotonic() - state.seconds
@@ -172,49 +168,6 @@ def train_localiser(
     if state.step < run.steps:
         return None
     return (average.module if average is not None else model).eval()  # type: ignore[return-value]
-
-
-def _network(config: LocaliserTraining, *, fresh: bool) -> Localiser:
-    model = Localiser(config.model)
-    if fresh and config.start is not None:
-        begin_from(model, config.start)
-    return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-
-
-def _sampler(config: LocaliserTraining, cases: Sequence[PreparedCase]) -> VolumeSampler:
-    run = config.run
-    return VolumeSampler(
-        [CoarseCase.of(case, config.model.spacing_mm) for case in cases],
-        run.crop,
-        config.augmentation,
-        off_tumour=run.off_tumour,
-        untouched=run.untouched,
-        transplant=run.transplant,
-        unenhanced=run.unenhanced,
-        prompts=config.prompts if config.model.prompted else None,
-        seed=run.seed,
-    )
-
-
-def begin_from(model: Localiser, path: Path) -> None:
-    """Take over the weights of an earlier run; planes that it did not have begin with no effect.
-
-    Raises:
-        WeightsError: the file cannot be read.
-        InputError: it is another network.
-    """
-    before, _ = read_localiser(path)
-    state = before.state_dict()
-    stem = state["stem.weight"]
-    more = model.stem.weight.shape[1] - stem.shape[1]
-    if more > 0:
-        state["stem.weight"] = F.pad(stem, (0, 0) * 3 + (0, more))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path.name} is not the network that is to be trained; give its widths and depths in [model]."
-        ) from error
 
 
 def segmentation_loss(logits: Tensor, shares: Tensor) -> Tensor:
@@ -264,31 +217,16 @@ def sides(
 
 
 def finish_run(
-    localiser: Localiser,
-    out: Path,
-    learned: Sequence[PreparedCase],
-    waiting: Sequence[PreparedCase],
-    start: Path | None = None,
+    localiser: Localiser, out: Path, learned: Sequence[PreparedCase], waiting: Sequence[PreparedCase]
 ) -> tuple[Path, dict[str, dict[str, float]]]:
     """Write OUT/localiser.safetensors and measure the cases that were left out.
-
-    Args:
-        localiser: trained.
-        out: folder of the run.
-        learned: cases that it was shown.
-        waiting: cases that were left out.
-        start: localiser that the run began from.
 
     Returns:
         The file, and per case the Dice of each region as `coarse_dice` has it.
     """
     rows = {case.name: coarse_dice(locate_prepared(localiser, case), np.asarray(case.truth)) for case in waiting}
     path = out / "localiser.safetensors"
-    notes: dict[str, object] = {"dice": list(rows.values())}
-    before = {SEEN: []} if start is None else read_localiser(start)[1]
-    if SEEN in before:  # half of the truth would pass for all of it
-        notes[SEEN] = sorted(digests_in(before) | {digest(case.name) for case in learned})
-    write_localiser(localiser, path, notes)
+    write_localiser(localiser, path, {"dice": list(rows.values()), SEEN: sorted(digest(case.name) for case in learned)})
     return path, rows
 
 

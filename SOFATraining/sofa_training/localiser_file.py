@@ -53,7 +53,7 @@ def read_localiser(path: Path) -> tuple[Localiser, dict[str, object]]:
     return localiser.eval(), notes
 
 
-def join(localiser: Path, checkpoint: Path, out: Path, *, name: str, vote: float, box_vote: float = 0.5) -> None:
+def join(localiser: Path, checkpoint: Path, out: Path, *, name: str, vote: float) -> None:
     """Write a checkpoint with a localiser in it, in place of the one that it may have.
 
     Args:
@@ -62,16 +62,15 @@ def join(localiser: Path, checkpoint: Path, out: Path, *, name: str, vote: float
         out: file to make, stored as float16.
         name: what people will call it.
         vote: the localiser's weight in the first pass, 0 to 1.
-        box_vote: its weight in answers to a person's boxes; nothing where it cannot be shown boxes.
 
     Raises:
-        InputError: a vote is no share, or the checkpoint's mode has no localiser.
+        InputError: the vote is no share, or the checkpoint's mode has no localiser.
         WeightsError: a file cannot be read.
         OutputError: the file cannot be written.
     """
     trained, told = read_localiser(localiser)
     model, info = load_checkpoint(checkpoint)
-    own = {**trained.config.model_dump(), "vote": vote, "box_vote": box_vote}
+    own = {**trained.config.model_dump(), "vote": vote}
     try:
         config = ModelConfig.model_validate({**model.config.model_dump(), "localiser": own})
     except ValidationError as error:

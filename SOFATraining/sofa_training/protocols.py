@@ -106,12 +106,11 @@ def segment_with_oracle(
         Labels uint8 (D, H, W).
     """
     crop = brain_box(normalise_case(case)[1])
-    inside, first_found = truth[crop.slices], first[(slice(None), *crop.slices)]
+    inside, found = truth[crop.slices], first[(slice(None), *crop.slices)]
     probabilities = np.zeros((len(SUB_REGIONS), *crop.shape), dtype=np.float32)
     step = options.batch_slices
-    drawn = {sub_region: slice_boxes(inside == sub_region.label) for sub_region in SUB_REGIONS}
-    predictor.consider({sub_region: _as_boxes(*found) for sub_region, found in drawn.items()})
-    for sub_region, (slices, boxes) in drawn.items():
+    for sub_region in SUB_REGIONS:
+        slices, boxes = slice_boxes(inside == sub_region.label)
         for at in range(0, len(slices), step):
             part, prompts = slices[at : at + step], boxes[at : at + step]
             answers = predictor.prompt(sub_region, part, prompts).probabilities
@@ -119,17 +118,11 @@ def segment_with_oracle(
                 there = (sub_region.index, index, slice(y0, y1), slice(x0, x1))
                 probabilities[there] = np.nan_to_num(answer[y0:y1, x0:x1])
                 if options.anatomy:
-                    probabilities[there] = np.maximum(probabilities[there], first_found[there])
+                    probabilities[there] = np.maximum(probabilities[there], found[there])
     labels = np.zeros(truth.shape, dtype=np.uint8)
     stated = np.ones(probabilities.shape, dtype=bool) if options.anatomy else None
     labels[crop.slices] = combine(probabilities, options.tau, stated=stated)
     return labels
-
-
-def _as_boxes(slices: np.ndarray, rectangles: np.ndarray) -> list[Box]:
-    """Return rectangles x0, y0, x1, y1 in slices as boxes one slice thick."""
-    corners = zip(slices.tolist(), rectangles.astype(int).tolist(), strict=True)
-    return [Box((z, y0, x0), (z + 1, y1, x1)) for z, (x0, y0, x1, y1) in corners]
 
 
 def control_mask(protocol: Protocol, truth: np.ndarray, region: str, name: str) -> np.ndarray:

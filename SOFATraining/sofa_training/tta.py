@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.predictor import Predictor, SlicePrediction
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
-from sofa_engine.types import Box, Modality, SubRegion
+from sofa_engine.types import Modality, SubRegion
 
 
 class MirroredPredictor:
@@ -73,12 +71,6 @@ class MirroredPredictor:
         self._straight.believe(probabilities)
         self._mirrored.believe(np.ascontiguousarray(probabilities[..., ::-1]))
 
-    def consider(self, boxes: Mapping[SubRegion, Sequence[Box]], *, quick: bool = False) -> bool:
-        """Take in a person's boxes; see `Predictor.consider`."""
-        flipped = {r: [_flipped(box, self._width) for box in drawn] for r, drawn in boxes.items()}
-        done = self._straight.consider(boxes, quick=quick)
-        return self._mirrored.consider(flipped, quick=quick) and done
-
     def look_ahead(self) -> bool:
         """Encode slices that wait; see `Predictor.look_ahead`."""
         more = self._straight.look_ahead()
@@ -92,11 +84,6 @@ class MirroredPredictor:
         """Forget the case."""
         self._straight.release()
         self._mirrored.release()
-
-
-def _flipped(box: Box, width: int) -> Box:
-    (z0, y0, x0), (z1, y1, x1) = box.lower, box.upper
-    return Box((z0, y0, width - x1), (z1, y1, width - x0))
 
 
 def _mean(straight: SlicePrediction, mirrored: SlicePrediction) -> SlicePrediction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,13 +11,46 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sofa_engine.errors import InputError
-from sofa_engine.model.localiser import with_other_side
+from sofa_engine.model.localiser import to_cells, with_other_side
 from sofa_engine.types import MODALITIES, SUB_REGIONS
 from sofa_training.augment import drop_modalities, vary_intensity
-from sofa_training.coarse_case import CoarseCase
 from sofa_training.config import AugmentationConfig
-from sofa_training.volume_prompts import VolumePrompts, draw_prompt
-from sofa_training.volume_tumours import transplanted_cells, unenhanced_cells
+from sofa_training.prepared import PreparedCase
+from sofa_training.regions import sub_region_masks
+from sofa_training.transplant import moved
+
+#: Cells by which a transplanted tumour may move along each axis.
+_ROAM = 4
+#: Share of a cell from which it is taken for tumour that is transplanted.
+_TUMOUR = 0.3
+
+
+@dataclass(frozen=True)
+class CoarseCase:
+    """A prepared case on the localiser's cells, in memory.
+
+    Attributes:
+        name: of the case.
+        cells: float16 (7, D, H, W): the four sequences in 0..1, then each cell's shares of the sub-regions.
+        present: bool (4,), which sequences there are.
+        start: cell of the case's full grid, or of the atlas that it lies in, at which the crop begins (z, y, x).
+        brain: int (n, 3), cells of the brain.
+    """
+
+    name: str
+    cells: Tensor
+    present: np.ndarray
+    start: tuple[int, int, int]
+    brain: np.ndarray
+
+    @staticmethod
+    def of(case: PreparedCase, cell_mm: float) -> CoarseCase:
+        """Average a prepared case over cells of `cell_mm`."""
+        images = to_cells(torch.from_numpy(np.array(case.images)), case.spacing, cell_mm) / 255
+        shares = to_cells(torch.from_numpy(sub_region_masks(np.asarray(case.truth))), case.spacing, cell_mm)
+        z, y, x = (round(n * s / cell_mm) for n, s in zip(case.extent.lower, case.spacing, strict=True))
+        cells = torch.cat([images, shares]).half()
+        return CoarseCase(case.name, cells, case.present, (z, y, x), images.amax(dim=0).nonzero().numpy())
 
 
 class VolumeSampler:
@@ -31,8 +65,6 @@ class VolumeSampler:
         off_tumour: float,
         untouched: float,
         transplant: float,
-        unenhanced: float = 0.0,
-        prompts: VolumePrompts | None = None,
         seed: int,
     ) -> None:
         """Keep the cases.
@@ -45,8 +77,6 @@ class VolumeSampler:
             untouched: share of crops whose cells are only moved and mirrored, so that what is seen is as sharp as at
                 inference.
             transplant: probability that another patient's tumour is added.
-            unenhanced: probability that nothing in a crop enhances.
-            prompts: how boxes are drawn; None shows none and adds no planes for them.
             seed: of everything that is drawn.
 
         Raises:
@@ -55,14 +85,10 @@ class VolumeSampler:
         if not cases:
             raise InputError("There are no training cases; check data.prepared and data.fold.")
         self._cases, self._crop, self._config = tuple(cases), crop, config
-        self._off_tumour, self._untouched, self._seed = off_tumour, untouched, seed
-        self._transplant, self._unenhanced, self._prompts = transplant, unenhanced, prompts
+        self._off_tumour, self._untouched, self._transplant, self._seed = off_tumour, untouched, transplant, seed
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
-        """Return what the network is shown and shares of the sub-regions (size, 3, D, H, W).
-
-        Shown are images (size, 8, D, H, W), own and other side, and three planes of boxes more if there are prompts.
-        """
+        """Return images (size, 8, D, H, W), own and other side, and shares of the sub-regions (size, 3, D, H, W)."""
         images, shares = [], []
         for place in range(size):
             rng = np.random.default_rng([self._seed, step, place])
@@ -79,8 +105,6 @@ class VolumeSampler:
         cells = case.cells.float()
         if rng.random() < self._transplant:
             cells = transplanted_cells(cells, case, self._cases[int(rng.integers(len(self._cases)))], rng)
-        if rng.random() < self._unenhanced:
-            cells = unenhanced_cells(cells, case.present)
         images, shares = cells[: len(MODALITIES)], cells[len(MODALITIES) :]
         theta = self._placement(shares, case.brain, rng)
         grid = F.affine_grid(torch.from_numpy(theta)[None], [1, 1, *self._crop], align_corners=False)
@@ -91,10 +115,7 @@ class VolumeSampler:
         kept = torch.from_numpy(drop_modalities(case.present, self._config.modality_dropout, rng))
         # Both sides of a sequence vary alike.
         sides = vary_intensity(torch.cat([own, other], dim=1), self._config, rng)
-        shown = list((sides * kept[:, None, None, None]).chunk(2, dim=1))
-        if self._prompts is not None:
-            shown.append(draw_prompt(share, self._prompts, rng))
-        return torch.cat(shown), share
+        return torch.cat((sides * kept[:, None, None, None]).chunk(2, dim=1)), share
 
     def _placement(self, shares: Tensor, brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the affine map (3, 4) from the crop's to the case's normalised coordinates (x, y, z)."""
@@ -124,6 +145,38 @@ class VolumeSampler:
         field = F.interpolate(coarse, size=self._crop, mode="trilinear", align_corners=True)[0].permute(1, 2, 3, 0)
         reach = 2 * self._config.elastic / torch.tensor(list(reversed(size)), dtype=torch.float32)
         return (field * reach * float(rng.uniform(0.3, 1.0)))[None]
+
+
+def transplanted_cells(cells: Tensor, case: CoarseCase, donor: CoarseCase, rng: np.random.Generator) -> Tensor:
+    """Add the donor's tumour at about its own place in the atlas, on either side, to a case.
+
+    Args:
+        cells: float32 (7, D, H, W) of the case.
+        case: whose they are.
+        donor: whose tumour to take.
+        rng: generator.
+
+    Returns:
+        A new array; the one given where the donor is the case or lacks a sequence that the case has.
+    """
+    if donor.name == case.name or bool((case.present & ~donor.present).any()):
+        return cells
+    given = donor.cells.numpy()
+    if rng.random() < 0.5:
+        given = given[..., ::-1]
+    move = np.subtract(donor.start, case.start)
+    if rng.random() < 0.5:
+        move = move + rng.integers(-_ROAM, _ROAM + 1, 3)
+    there = torch.from_numpy(moved(given, tuple(int(n) for n in move), tuple(cells.shape[1:])).astype(np.float32))
+    images, shares = cells.split([len(MODALITIES), len(SUB_REGIONS)])
+    new_images, new_shares = there.split([len(MODALITIES), len(SUB_REGIONS)])
+    brain = (images.amax(dim=0) > 0) & (new_images.amax(dim=0) > 0)
+    tumour = (new_shares.sum(dim=0) > _TUMOUR) & brain
+    weight = F.max_pool3d(tumour.float()[None], 3, 1, 1)
+    for _ in range(2):
+        weight = F.avg_pool3d(weight, 3, 1, 1)
+    weight = (1.5 * weight[0]).clamp(max=1) * brain
+    return torch.cat([torch.lerp(images, new_images, weight), torch.where(tumour, new_shares, shares)])
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:

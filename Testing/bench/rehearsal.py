@@ -44,9 +44,6 @@ class Rehearsal:
     def believe(self, probabilities: np.ndarray) -> None:
         self._network.believe(probabilities)
 
-    def consider(self, boxes, *, quick: bool = False) -> bool:
-        return True
-
     def look_ahead(self) -> bool:
         return False
 

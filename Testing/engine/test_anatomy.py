@@ -111,9 +111,6 @@ class _Ring:
     def believe(self, probabilities):
         self.told = probabilities.copy()
 
-    def consider(self, boxes, *, quick: bool = False) -> bool:
-        return True
-
     def look_ahead(self) -> bool:
         return False
 

@@ -9,18 +9,10 @@ from tiny_models import tiny_model
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.model.config import LocaliserConfig, ModelConfig
-from sofa_engine.model.localiser import (
-    Localiser,
-    agreed,
-    mask_cells,
-    slices_worth_encoding,
-    sub_regions,
-    to_cells,
-    what_boxes_say,
-)
+from sofa_engine.model.localiser import Localiser, agreed, mask_cells, slices_worth_encoding, sub_regions, to_cells
 from sofa_engine.model.network import SofaModel
 from sofa_engine.torch_predictor import TorchPredictor
-from sofa_engine.types import MODALITIES, Box, SubRegion
+from sofa_engine.types import MODALITIES, SubRegion
 
 SMALL = LocaliserConfig(widths=(4, 8, 8, 8), depths=(1, 1, 1))
 SHAPE = (30, 50, 41)
@@ -85,64 +77,22 @@ def test_slices_near_anything_suspicious_are_worth_encoding() -> None:
     assert slices_worth_encoding(torch.full((5, 3, 2, 2), -6.0), 1.0).size == 0
 
 
-def test_boxes_say_yes_inside_no_outside_and_something_between_where_they_cut_a_cell() -> None:
-    def corners(*edges: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([low for low, _ in edges]), np.array([high for _, high in edges])
-
-    said = what_boxes_say([corners((1, 3), (2, 4), (0.5, 2))], (4, 6, 4))
-    assert said.shape == (4, 6, 4)
-    assert said[1:3, 2:4, 1].unique().tolist() == [1] and said[1:3, 2:4, 0].unique().tolist() == [0]
-    assert said[0].unique().tolist() == [-1] and said[:, :, 2:].unique().tolist() == [-1]
-    halves = [corners((0, 0.5), (0, 2), (0, 2)), corners((0.5, 1), (0, 2), (0, 2))]
-    assert what_boxes_say(halves, (1, 2, 2)).unique().tolist() == [1], "two slices fill the cell that they share"
-    twice = [corners((0, 1), (0, 2), (0, 2))] * 2
-    assert float(what_boxes_say(twice, (1, 2, 2)).max()) == 1
-    assert what_boxes_say([], (1, 2, 2)).unique().tolist() == [-1], "no box says that there is nothing"
-
-
-def test_a_localiser_that_was_trained_with_boxes_is_shown_those_of_a_person_where_they_lie() -> None:
-    torch.manual_seed(0)
-    prompted = Localiser(SMALL.model_copy(update={"prompted": True})).eval()
-    seen: list[torch.Tensor] = []
-    prompted.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    images = torch.rand(4, *SHAPE)
-    prompted.locate(images, (1.0, 1.0, 1.0))
-    boxes = {SubRegion.ET: [Box((4, 10, 8), (8, 20, 24))], SubRegion.ED: []}
-    prompted.locate(images, (1.0, 1.0, 1.0), boxes)
-    nothing, (straight, mirrored) = seen[0], seen[1][:, 8:]
-    assert not nothing[:, 8:].any()
-    assert not straight[0].any(), "nobody said anything of the core"
-    assert straight[1, :15, :25, :20].unique().tolist() == [-1]
-    inside = (straight[2] > 0).nonzero()
-    assert inside.amin(dim=0).tolist() == [2, 5, 4] and (inside.amax(dim=0) + 1).tolist() == [4, 10, 12]
-    torch.testing.assert_close(mirrored[:, :15, :25, :20], straight[:, :15, :25, :20].flip(-1))
-
-
 class _Finds(Localiser):
-    """Finds oedema in the lower third of any volume and whatever it is shown boxes of, and nothing else."""
+    """Finds oedema in the lower third of any volume, and nothing else."""
 
-    looks = 0
-
-    def locate(self, images, spacing, boxes=None, *, mirrored=True):
-        self.looks += 1
+    def locate(self, images, spacing, *, mirrored=True):
         logits = torch.full((3, *(n // 2 for n in images.shape[1:])), -8.0)
-        if boxes is None:
-            logits[1, :5, 5:15, 5:15] = 3.0
-        for sub_region, drawn in (boxes or {}).items():
-            for box in drawn:
-                logits[
-                    (sub_region.index, *(slice(a // 2, b // 2) for a, b in zip(box.lower, box.upper, strict=True)))
-                ] = 8.0
+        logits[1, :5, 5:15, 5:15] = 3.0
         return logits
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def predictor(request: pytest.FixtureRequest) -> TorchPredictor:
     torch.manual_seed(0)
-    tiny, shown = tiny_model(detail=3).config, SMALL.model_copy(update={"prompted": True})
-    config = ModelConfig.model_validate({**tiny.model_dump(), "localiser": shown.model_dump(), "box_prior": True})
+    tiny = tiny_model(detail=3).config
+    config = ModelConfig.model_validate({**tiny.model_dump(), "localiser": SMALL.model_dump(), "box_prior": True})
     model = SofaModel(config)
-    model.localiser = _Finds(shown)
+    model.localiser = _Finds(SMALL)
     info = ModelInfo("tiny", "0" * 64, "tiny", "default", "cpu", trained=False)
     return TorchPredictor(model, info, precision=request.param)
 
@@ -230,55 +180,3 @@ def test_slices_that_wait_are_encoded_ahead_nearest_the_tumour_first_and_change_
     predictor.prompt(SubRegion.ET, np.array([28]), np.array([[5, 5, 30, 30]]))
     assert len(encoded) == SHAPE[0], "a box there finds its slice ready"
     assert predictor.attention()[:, :, 28].any()
-
-
-BOX = Box((2, 10, 10), (6, 24, 30))
-
-
-def answer_to(predictor: TorchPredictor, *, stated: bool = True) -> np.ndarray:
-    slices, rectangles = np.array([3, 4]), np.array([[10, 10, 30, 24]] * 2)
-    return predictor.prompt(SubRegion.NCR, slices, rectangles, stated=stated).probabilities
-
-
-def test_the_localiser_has_its_vote_in_the_answer_to_a_persons_box(
-    predictor: TorchPredictor, encoded: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alone, own = answer_to(predictor), answer_to(predictor, stated=False)
-    assert predictor.consider({SubRegion.NCR: [BOX]})
-    inside = (slice(None), slice(12, 22), slice(12, 28))
-    assert float(answer_to(predictor)[inside].min()) > max(0.5, float(alone[inside].min()))
-    np.testing.assert_array_equal(answer_to(predictor, stated=False), own)
-    certain = SMALL.model_copy(update={"prompted": True, "box_vote": 1.0})
-    monkeypatch.setattr(predictor._model.localiser, "config", certain)
-    assert float(answer_to(predictor)[inside].min()) > 0.99
-
-
-def test_boxes_are_considered_once_and_an_opinion_counts_for_its_own_boxes_alone(
-    predictor: TorchPredictor, encoded: list[int]
-) -> None:
-    localiser = predictor._model.localiser
-    alone, before = answer_to(predictor), localiser.looks
-    boxes = {SubRegion.NCR: [BOX]}
-    assert not predictor.consider(boxes, quick=True), "there is more to it"
-    np.testing.assert_array_equal(answer_to(predictor), alone)
-    assert predictor.consider(boxes) and predictor.consider(boxes) and predictor.consider(boxes, quick=True)
-    assert localiser.looks == before + 1
-    together = answer_to(predictor)
-    assert not np.array_equal(together, alone)
-    # While a box is being dragged, what was thought of where it lay before is no guide.
-    assert not predictor.consider({SubRegion.NCR: [Box((2, 10, 10), (6, 24, 32))]}, quick=True)
-    np.testing.assert_array_equal(answer_to(predictor), alone)
-    assert predictor.consider(boxes, quick=True), "and let go where it was"
-    np.testing.assert_array_equal(answer_to(predictor), together)
-    assert localiser.looks == before + 1
-    assert predictor.consider({})
-    np.testing.assert_array_equal(answer_to(predictor), alone)
-
-
-def test_a_localiser_that_knows_no_boxes_has_nothing_to_consider(
-    predictor: TorchPredictor, encoded: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alone = answer_to(predictor)
-    monkeypatch.setattr(predictor._model.localiser, "config", SMALL)
-    assert predictor.consider({SubRegion.NCR: [BOX]}, quick=True) and predictor.consider({SubRegion.NCR: [BOX]})
-    np.testing.assert_array_equal(answer_to(predictor), alone)

@@ -64,9 +64,6 @@ class BrightnessPredictor:
     def believe(self, probabilities: np.ndarray) -> None:
         pass
 
-    def consider(self, boxes, *, quick: bool = False) -> bool:
-        return True
-
     def look_ahead(self) -> bool:
         return False
 

@@ -13,14 +13,11 @@ from typer.testing import CliRunner
 from sofa_cli.localiser import app
 from sofa_engine.errors import InputError, WeightsError
 from sofa_engine.model.checkpoint import load_checkpoint
-from sofa_engine.model.localiser import Localiser, with_other_side
-from sofa_training.coarse_case import CoarseCase
+from sofa_engine.model.localiser import with_other_side
 from sofa_training.config import AugmentationConfig
 from sofa_training.localiser import (
     LocaliserTraining,
-    begin_from,
     coarse_dice,
-    finish_run,
     load_localiser_config,
     locate_prepared,
     segmentation_loss,
@@ -28,11 +25,9 @@ from sofa_training.localiser import (
 )
 from sofa_training.localiser_file import join, read_localiser, write_localiser
 from sofa_training.prepared import read_folder
-from sofa_training.seen import digest, digests_in
+from sofa_training.seen import digests_in
 from sofa_training.trainer import train
-from sofa_training.volume_prompts import VolumePrompts, draw_prompt
-from sofa_training.volume_tumours import transplanted_cells, unenhanced_cells
-from sofa_training.volumes import VolumeSampler
+from sofa_training.volumes import CoarseCase, VolumeSampler, transplanted_cells
 
 STILL = AugmentationConfig(rotation=0, scale=(1, 1), gamma=(1, 1), gain=0, offset=0)
 SMALL = {"widths": [8, 8, 16, 16], "depths": [1, 1, 1]}
@@ -108,65 +103,6 @@ def test_another_patients_tumour_comes_with_its_shares_and_stays_in_the_brain(pr
     assert transplanted_cells(cells, case, case, np.random.default_rng(0)) is cells
 
 
-def test_a_tumour_that_does_not_enhance_is_all_core_and_no_brighter_with_contrast(prepared: Path) -> None:
-    case = CoarseCase.of(read_folder(prepared)[0], 2.0)
-    cells = case.cells.float()
-    changed = unenhanced_cells(cells, case.present)
-    enhancing = cells[6] > 0.9
-    assert enhancing.any() and not changed[6].any()
-    torch.testing.assert_close(changed[4], cells[4] + cells[6])
-    torch.testing.assert_close(changed[5], cells[5])
-    assert (changed[1] <= cells[1] + 1e-6).all() and changed[1][enhancing].mean() < 0.8 * cells[1][enhancing].mean()
-    untouched = [0, 2, 3]
-    assert torch.equal(changed[untouched], cells[untouched])
-    assert unenhanced_cells(cells, np.array([False, True, True, True])) is cells
-
-
-def test_prompts_are_drawn_around_the_truth_as_a_person_draws_or_slice_by_slice() -> None:
-    shares = torch.zeros(3, 12, 20, 20)
-    shares[1, 3:9, 4:14, 6:12] = 1.0
-    shares[1, 3, 4:14, 6:12] = 0.0
-    shares[1, 3, 5:8, 6:8] = 1.0
-    once = VolumePrompts(share=1, each=1, slices=0)
-    said = torch.stack([draw_prompt(shares, once, np.random.default_rng(seed)) for seed in range(40)])
-    assert not said[:, [0, 2]].any(), "nothing is said of what is not there"
-    inside = (said[:, 1] > 0).float()
-    assert inside[:, 5:7, 6:12, 8:10].min() == 1
-    assert -1 <= said.min() and said.max() <= 1
-    voxels = inside.sum(dim=(1, 2, 3))
-    assert voxels.mean() > (shares[1] > 0).sum() and voxels.unique().numel() > 5, "mostly too large, never the same"
-
-    sliced = draw_prompt(shares, VolumePrompts(share=1, each=1, slices=1), np.random.default_rng(0))[1]
-    assert (sliced[3] > 0).sum() < 20 < (sliced[4] > 0).sum()
-    assert sliced[:3].max() == -1 and sliced[9:].max() == -1
-
-    nothing = draw_prompt(shares, VolumePrompts(share=0), np.random.default_rng(0))
-    assert nothing.shape == shares.shape and not nothing.any()
-    assert not draw_prompt(shares, VolumePrompts(share=1, each=0), np.random.default_rng(0)).any()
-
-
-def test_a_run_with_boxes_begins_as_the_run_without_that_it_starts_from(prepared: Path, tmp_path: Path) -> None:
-    cases = read_folder(prepared)
-    before = train_localiser(small_run(2), cases[:3], tmp_path / "before")
-    assert before is not None
-    path, _ = finish_run(before, tmp_path / "before", cases[:3], ())
-    prompted = small_run(2, unenhanced=0.5).model_dump()
-    prompted["model"]["prompted"], prompted["start"] = True, path
-    config = LocaliserTraining.model_validate(prompted)
-    begun = Localiser(config.model)
-    begin_from(begun, path)
-    images = torch.rand(4, 16, 32, 32)
-    torch.testing.assert_close(begun.eval().locate(images, (2, 2, 2)), before.locate(images, (2, 2, 2)))
-
-    after = train_localiser(config, cases[2:4], tmp_path / "after")
-    assert after is not None and after.stem.weight.shape[1] == 11
-    assert bool(after.stem.weight[:, 8:].any()), "the boxes' planes have begun to matter"
-    finished, _ = finish_run(after, tmp_path / "after", cases[2:4], (), path)
-    assert digests_in(read_localiser(finished)[1]) == {digest(case.name) for case in cases[:4]}
-    with pytest.raises(InputError, match="widths and depths"):
-        begin_from(Localiser(config.model.model_copy(update={"widths": (8, 8, 8, 8)})), path)
-
-
 def test_the_loss_prefers_the_truth_and_asks_only_where_there_is_something_to_ask() -> None:
     shares = torch.zeros(1, 3, 4, 8, 8)
     shares[:, 1, :, :4, :4] = 1  # oedema
@@ -225,12 +161,11 @@ def test_commands_train_without_a_fold_and_join_the_result_to_a_checkpoint(
     localiser = tmp_path / "run" / "localiser.safetensors"
     outcome = train(tiny(run__epochs=1), tmp_path / "slices")
     files = [str(localiser), "--checkpoint", str(outcome.checkpoint), "--out", str(tmp_path / "both.safetensors")]
-    joined = run.invoke(app, ["join", *files, "--vote", "0.4", "--box-vote", "0.3"])
+    joined = run.invoke(app, ["join", *files, "--vote", "0.4"])
     assert joined.exit_code == 0, joined.output
 
     model, info = load_checkpoint(tmp_path / "both.safetensors")
     assert model.localiser is not None and model.config.localiser is not None and model.config.localiser.vote == 0.4
-    assert model.config.localiser.box_vote == 0.3
     third, told = read_localiser(localiser)
     for mine, given in zip(model.localiser.parameters(), third.parameters(), strict=True):
         torch.testing.assert_close(mine, given, atol=1e-3, rtol=1e-3)
@@ -267,4 +202,3 @@ def test_what_is_missing_is_said_before_training_starts(tiny, tmp_path: Path) ->
         load_localiser_config("defualt")
     with pytest.raises(InputError, match="not a known key"):
         load_localiser_config("default", {"run.setps": 3})
-    assert load_localiser_config("prompted").model.prompted

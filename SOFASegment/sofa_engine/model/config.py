@@ -45,8 +45,6 @@ class LocaliserConfig(BaseModel):
     Attributes:
         vote: its weight in the first pass, against the slice-wise network's.
         needs: sequences without which it is not asked, because it knows too little of such cases.
-        prompted: whether it can also be shown boxes, and then votes in the second pass.
-        box_vote: its weight in the second pass.
         spacing_mm: edge of the cells that it sees and classifies.
         widths: channels at `spacing_mm` and at every halving of the resolution.
         depths: residual blocks at each halved resolution.
@@ -56,8 +54,6 @@ class LocaliserConfig(BaseModel):
 
     vote: float = Field(default=0.5, ge=0, le=1)
     needs: tuple[Literal["t1", "t1c", "t2", "flair"], ...] = ("t1c", "flair")
-    prompted: bool = False
-    box_vote: float = Field(default=0.5, ge=0, le=1)
     spacing_mm: float = Field(default=2.0, gt=0)
     widths: tuple[int, int, int, int] = (16, 32, 64, 128)
     depths: tuple[int, int, int] = (1, 2, 2)

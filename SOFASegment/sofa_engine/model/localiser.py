@@ -7,8 +7,6 @@ run over a whole brain costs about as much as encoding ten slices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
 import numpy as np
 import torch
 from scipy import ndimage
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sofa_engine.model.config import LocaliserConfig
-from sofa_engine.types import MODALITIES, SUB_REGIONS, Box, SubRegion
+from sofa_engine.types import MODALITIES, SUB_REGIONS, SubRegion
 
 #: Questions that are asked of every cell, each where the one before is answered with yes: is it tumour, is tumour core,
 #: is core enhancing? So the rare sub-regions are told apart among their like, and not from all the healthy brain.
@@ -61,8 +59,7 @@ class Localiser(nn.Module):
         super().__init__()
         self.config = config
         w0, w1, w2, w3 = config.widths
-        planes = 2 * len(MODALITIES) + len(SUB_REGIONS) * config.prompted
-        self.stem = nn.Conv3d(planes, w0, 3, padding=1, bias=False)
+        self.stem = nn.Conv3d(2 * len(MODALITIES), w0, 3, padding=1, bias=False)
         self.down = nn.ModuleList(
             nn.Sequential(_norm(a), nn.ReLU(), nn.Conv3d(a, b, 3, stride=2, padding=1, bias=False))
             for a, b in ((w0, w1), (w1, w2), (w2, w3))
@@ -86,8 +83,7 @@ class Localiser(nn.Module):
         Args:
             volume: (B, 8, D, H, W), four sequences in 0..1 on cells of `spacing_mm`, zero outside the brain and for
                 absent sequences, then the same of the other side of the brain (`with_other_side`); D, H, W multiples
-                of `multiple`. With `prompted`, three planes more: what the boxes of each sub-region say of a cell, 1
-                inside, -1 outside, between the two where a box cuts it, 0 everywhere without a box.
+                of `multiple`.
 
         Returns:
             Logits (B, 3, D, H, W) of tumour, of core in tumour and of enhancing in core (`sub_regions` turns them into
@@ -107,20 +103,12 @@ class Localiser(nn.Module):
         return self.head(x) + F.interpolate(coarse, scale_factor=2, mode="trilinear"), coarse
 
     @torch.no_grad()
-    def locate(
-        self,
-        images: Tensor,
-        spacing: tuple[float, float, float],
-        boxes: Mapping[SubRegion, Sequence[Box]] | None = None,
-        *,
-        mirrored: bool = True,
-    ) -> Tensor:
+    def locate(self, images: Tensor, spacing: tuple[float, float, float], *, mirrored: bool = True) -> Tensor:
         """Find the sub-regions in one case.
 
         Args:
             images: (4, D, H, W) in 0..1, zero outside the brain and for absent sequences.
             spacing: mm between voxels (z, y, x).
-            boxes: all boxes of the sub-regions that a person boxed, in voxels of `images`; only with `prompted`.
             mirrored: whether to average with the answer to the left-right mirrored brain.
 
         Returns:
@@ -131,15 +119,7 @@ class Localiser(nn.Module):
         size = cells.shape[-3:]
         pad = [n for length in reversed(size) for n in (0, -length % self.multiple)]
         both = torch.stack([cells, cells.flip(-1)]) if mirrored else cells[None]
-        both = with_other_side(both)
-        if self.config.prompted:
-            said = cells.new_zeros(len(SUB_REGIONS), *size)
-            scale = np.array(size) / images.shape[-3:]
-            for sub_region, drawn in (boxes or {}).items():
-                edges = [(np.array(box.lower) * scale, np.array(box.upper) * scale) for box in drawn]
-                said[sub_region.index] = what_boxes_say(edges, size).to(said)
-            both = torch.cat([both, torch.stack([said, said.flip(-1)])[: len(both)]], dim=1)
-        both = F.pad(both, pad)
+        both = F.pad(with_other_side(both), pad)
         probability = sub_regions(self(both.to(memory_format=torch.channels_last_3d))[0])
         probability = probability[..., : size[0], : size[1], : size[2]]
         if mirrored:
@@ -180,24 +160,6 @@ def with_other_side(cells: Tensor) -> Tensor:
     The mirror is the middle of the brain's box, close enough to the midline for a comparison at 2 mm.
     """
     return torch.cat([cells, cells.flip(-1)], dim=-4)
-
-
-def what_boxes_say(edges: Iterable[tuple[np.ndarray, np.ndarray]], size: Sequence[int]) -> Tensor:
-    """Return what a sub-region's boxes say of each cell, float32 (D, H, W): 1 inside, -1 outside.
-
-    Args:
-        edges: lower and upper corner (z, y, x) of each box, in cells; they may cut cells.
-        size: cells (D, H, W).
-    """
-    inside = np.zeros(size, dtype=np.float32)
-    for lower, upper in edges:
-        covers = []
-        for low, high, count in zip(lower, upper, size, strict=True):
-            cells = np.arange(count)
-            covers.append(np.clip(np.minimum(high, cells + 1) - np.maximum(low, cells), 0, 1))
-        layers = np.flatnonzero(covers[0])
-        inside[layers] += covers[0][layers, None, None] * np.outer(covers[1], covers[2])
-    return torch.from_numpy(2 * inside.clip(max=1) - 1)
 
 
 def mask_cells(logits: Tensor, size: tuple[int, int, int], padded: tuple[int, int], pixel: int) -> Tensor:

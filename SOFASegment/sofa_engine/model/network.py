@@ -17,7 +17,7 @@ from sofa_engine.model.decoder import (
     embed_boxes,
 )
 from sofa_engine.model.encoder import ImageEncoder
-from sofa_engine.model.localiser import Localiser, agreed
+from sofa_engine.model.localiser import Localiser
 from sofa_engine.model.prior import OUTSIDE, BoxPrior, Prompt, ellipsoids, rasterise
 from sofa_engine.types import MODALITIES, SUB_REGIONS
 
@@ -149,16 +149,13 @@ class SofaModel(nn.Module):
         nothing = maps.new_zeros(len(maps), *self._mask_size(maps), dtype=torch.float32)
         return self._decode(features, tokens, self._no_mask(maps), self._picture(nothing, nothing, nothing))
 
-    def second_pass(
-        self, features: RegionFeatures, prompt: Prompt, belief: Tensor, opinion: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def second_pass(self, features: RegionFeatures, prompt: Prompt, belief: Tensor) -> tuple[Tensor, Tensor]:
         """Decode with a box (eq. 5-6).
 
         Args:
             features: N pairs.
             prompt: a box for each.
             belief: first pass's logits (N, kh, kw); used only in arrangements with `dense_prompt` or `detail`.
-            opinion: localiser's logits (N, kh, kw) in the light of a person's boxes; its vote counts in them.
 
         Returns:
             Logits (N, kh, kw) and estimated IoU (N,). With a box prior, and other than in training, what the first pass
@@ -187,9 +184,6 @@ class SofaModel(nn.Module):
         logits, quality = self._decode(features, tokens, dense, picture)
         logits = logits + self.box_prior(belief, ellipsoid, prompt.stated, features.regions)
         if not self.training:
-            if opinion is not None and self.localiser is not None:
-                together = agreed(logits, opinion, self.localiser.config.box_vote)
-                logits = torch.where(prompt.stated[:, None, None], together, logits.float())
             kept = prompt.stated[:, None, None] & (inside > 0)
             logits = torch.where(kept, torch.maximum(logits.float(), belief.float()), logits.float())
             logits = self.box_prior.fill(logits, inside, prompt, features.regions)
