@@ -3,7 +3,9 @@
 The rules and their figures are read off expert masks alone, those of 19 adult gliomas (BraTS 2021). Ten of them hold
 more than 3 ml of enhancing tumour; in nine of these, 81 to 100 % of the necrotic core lies inside the slice-wise
 outline of the enhancing rim, in one it is 45 %. What the rim encloses in a slice is core wherever it is not enhancing
-itself, in 99 of 100 voxels. Tumours that hardly enhance keep their core wherever the network sees it.
+itself, in 99 of 100 voxels. Tumours that hardly enhance keep their core wherever the network sees it. What a tumour
+encloses in a slice without its being tumour is at most 0.8 % of its volume, and no part that lies apart from the
+largest one holds more than 1 % of that.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ _RIM_MM3 = 3000.0
 _GAP_MM = 8.0
 #: Probability of core where the rim encloses it.
 _ENCLOSED = 0.9
+#: Oedema without any core that holds less than this share of the largest part is something else that is bright.
+_LONE = 0.02
 
 _NCR, _ED = SubRegion.NCR.index, SubRegion.ED.index
 
@@ -40,6 +44,8 @@ def settle(probabilities: np.ndarray, present: np.ndarray, spacing: tuple[float,
     - What the enhancing rim encloses in a slice is necrotic core.
     - Where there is a rim, necrotic core outside it is oedema: outside in the slice and in both planes across it, for
       a rim may be open in one of them.
+    - A small part of nothing but oedema that lies apart is no tumour.
+    - What the tumour encloses in a slice is tumour, and oedema if it is nothing else.
 
     Args:
         probabilities: float (3, D, H, W), order of `SUB_REGIONS`.
@@ -53,14 +59,43 @@ def settle(probabilities: np.ndarray, present: np.ndarray, spacing: tuple[float,
     voxel_mm3 = float(np.prod(spacing))
     has_rim = np.count_nonzero(enhancing) * voxel_mm3 >= _RIM_MM3
     core, oedema = probabilities[_NCR], probabilities[_ED]
-    enclosed = np.zeros_like(enhancing)
-    for z in np.flatnonzero(enhancing.any(axis=(1, 2))):
-        enclosed[z] = ndimage.binary_fill_holes(enhancing[z]) & ~enhancing[z]
+    enclosed = holes(enhancing)
     core[enclosed] = np.maximum(np.maximum(core, oedema)[enclosed], core.dtype.type(_ENCLOSED))
     if has_rim:
         outside = (core > tau) & ~_inside(enhancing, spacing)
         oedema[outside] = np.maximum(oedema, core)[outside]
         core[outside] = core.dtype.type(tau)
+    labels = combine(probabilities, tau)
+    lone = _lone_oedema(labels)
+    probabilities[:, lone] = np.minimum(probabilities[:, lone], probabilities.dtype.type(tau))
+    fill(oedema, holes((labels > 0) & ~lone), tau)
+
+
+def holes(tumour: np.ndarray) -> np.ndarray:
+    """Return what a tumour encloses in each slice without being part of it, bool (D, H, W)."""
+    enclosed = np.zeros_like(tumour)
+    for z in np.flatnonzero(tumour.any(axis=(1, 2))):
+        enclosed[z] = ndimage.binary_fill_holes(tumour[z]) & ~tumour[z]
+    return enclosed
+
+
+def fill(probabilities: np.ndarray, where: np.ndarray, tau: float) -> None:
+    """Make a sub-region just likely enough to be present there, in place; where it is likelier already, it stays so."""
+    probabilities[where] = np.maximum(probabilities[where], probabilities.dtype.type(tau + _JUST))
+
+
+def _lone_oedema(labels: np.ndarray) -> np.ndarray:
+    """Return the voxels of small parts without a core, bool (D, H, W)."""
+    parts, count = ndimage.label(labels > 0, structure=np.ones((3, 3, 3)))
+    if count < 2:
+        return np.zeros(labels.shape, dtype=bool)
+    size = np.bincount(parts.ravel())
+    size[0] = 0
+    has_core = np.zeros(count + 1, dtype=bool)
+    has_core[parts[(labels > 0) & (labels != SubRegion.ED.label)]] = True
+    small = (size < _LONE * size.max()) & ~has_core
+    small[0] = False
+    return small[parts]
 
 
 def _share_out(probabilities: np.ndarray, present: np.ndarray, tau: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sofa_engine.anatomy import fill, holes
 from sofa_engine.combine import recombine
 from sofa_engine.options import SessionOptions
 from sofa_engine.predictor import Predictor
@@ -191,7 +192,12 @@ class Refiner:
         if part is not None:
             answer = self._merged(part, fresh)
             ends = np.True_ if plan.restores else inside_boxes(part, plan.boxes)
-            probabilities[(mine.index, *shifted(part, extent.lower).slices)] = answer * ends
+            here = shifted(part, extent.lower).slices
+            probabilities[(mine.index, *here)] = answer * ends
+            if self._options.anatomy and mine is SubRegion.ED and not plan.restores:
+                tumour = np.any(probabilities[(slice(None), *here)] > self._options.tau, axis=0)
+                fill(answer, holes(tumour) & inside_boxes(part, plan.added), self._options.tau)
+                probabilities[(mine.index, *here)] = answer * ends
 
         old, painted = state.labels[extent.slices], state.painted[extent.slices]
         had = old == mine.label

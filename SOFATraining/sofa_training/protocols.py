@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from sofa_engine.anatomy import fill, holes
 from sofa_engine.case import Case
 from sofa_engine.combine import combine
 from sofa_engine.cropping import brain_box
@@ -15,7 +16,7 @@ from sofa_engine.options import SessionOptions
 from sofa_engine.predictor import Predictor
 from sofa_engine.prompts import slice_boxes
 from sofa_engine.session import SegmentationSession
-from sofa_engine.types import SUB_REGIONS, Box
+from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 from sofa_training.controls import ellipses_in_slice_boxes, ellipsoid_in_box
 from sofa_training.regions import REGIONS, region_mask
 
@@ -93,7 +94,8 @@ def segment_with_oracle(
 ) -> np.ndarray:
     """Prompt each slice that has a sub-region with its tight box, clip to the box, and combine.
 
-    As in a session, what the first pass found in a box stays where `options.anatomy` says so.
+    As in a session, where `options.anatomy` says so, what the first pass found in a box stays, and what the tumour
+    encloses in a box of oedema is oedema.
 
     Args:
         case: as the session opened it.
@@ -109,8 +111,8 @@ def segment_with_oracle(
     inside, found = truth[crop.slices], first[(slice(None), *crop.slices)]
     probabilities = np.zeros((len(SUB_REGIONS), *crop.shape), dtype=np.float32)
     step = options.batch_slices
-    for sub_region in SUB_REGIONS:
-        slices, boxes = slice_boxes(inside == sub_region.label)
+    drawn = {sub_region: slice_boxes(inside == sub_region.label) for sub_region in SUB_REGIONS}
+    for sub_region, (slices, boxes) in drawn.items():
         for at in range(0, len(slices), step):
             part, prompts = slices[at : at + step], boxes[at : at + step]
             answers = predictor.prompt(sub_region, part, prompts).probabilities
@@ -119,10 +121,21 @@ def segment_with_oracle(
                 probabilities[there] = np.nan_to_num(answer[y0:y1, x0:x1])
                 if options.anatomy:
                     probabilities[there] = np.maximum(probabilities[there], found[there])
+    if options.anatomy:
+        enclosed = holes(np.any(probabilities > options.tau, axis=0))
+        fill(probabilities[SubRegion.ED.index], enclosed & _boxed(drawn[SubRegion.ED], crop.shape), options.tau)
     labels = np.zeros(truth.shape, dtype=np.uint8)
     stated = np.ones(probabilities.shape, dtype=bool) if options.anatomy else None
     labels[crop.slices] = combine(probabilities, options.tau, stated=stated)
     return labels
+
+
+def _boxed(drawn: tuple[np.ndarray, np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """Return what lies in rectangles x0, y0, x1, y1 of slices, bool (D, H, W)."""
+    covered = np.zeros(shape, dtype=bool)
+    for index, (x0, y0, x1, y1) in zip(drawn[0], drawn[1].astype(int), strict=True):
+        covered[index, y0:y1, x0:x1] = True
+    return covered
 
 
 def control_mask(protocol: Protocol, truth: np.ndarray, region: str, name: str) -> np.ndarray:

@@ -95,6 +95,43 @@ def test_how_much_enhances_is_counted_in_millilitres_and_gaps_in_millimetres():
     assert (settled(open_rim, (9.0, 9.0, 9.0))[:, RADIUS < 7] == 2).all()
 
 
+def test_what_a_tumour_encloses_in_a_slice_is_oedema_and_a_gap_that_is_open_is_none():
+    probabilities = blank()
+    probabilities[ED] = 0.9 * ((RADIUS >= 6) & (RADIUS <= 14))
+    probabilities[ED, :10, Y[:, 0] < 24, 23:26] = 0
+    labels = settled(probabilities)
+    assert (labels[10:, RADIUS < 5.5] == 2).all()
+    assert not labels[:10, RADIUS < 5.5].any(), "what is open to one side is not enclosed"
+    assert not labels[:, RADIUS > 14.5].any()
+
+
+def test_what_was_likelier_before_it_was_enclosed_stays_so():
+    probabilities = blank()
+    probabilities[ED] = 0.9 * ((RADIUS >= 6) & (RADIUS <= 14)) + 0.3 * (RADIUS < 6)
+    changed = probabilities.copy()
+    settle(changed, EVERYWHERE, (1.0, 1.0, 1.0), 0.5)
+    assert changed[ED, 5, 24, 24] == pytest.approx(0.51, abs=1e-3), "just enough, so that it counts as a doubt"
+    np.testing.assert_array_equal(changed[ED, :, RADIUS == 10], probabilities[ED, :, RADIUS == 10])
+
+
+def test_a_speck_of_oedema_far_from_the_tumour_is_none_unless_it_has_a_core_or_is_no_speck():
+    probabilities = blank()
+    probabilities[ED] = 0.9 * (RADIUS <= 14)
+    probabilities[ED, 3:6, 2:6, 2:6] = 0.9
+    probabilities[ED, 3:6, 40:44, 2:6] = 0.9
+    probabilities[ET, 4, 41, 3] = 0.95
+    labels = settled(probabilities)
+    assert not labels[3:6, 2:6, 2:6].any()
+    assert (labels[3:6, 40:44, 2:6] > 0).all()
+    assert (labels[:, RADIUS < 13.5] == 2).all()
+    changed = probabilities.copy()
+    settle(changed, EVERYWHERE, (1.0, 1.0, 1.0), 0.5)
+    assert (changed[ED, 3:6, 2:6, 2:6] == 0.5).all(), "it is still the likeliest there, as a doubt"
+    alone = blank()
+    alone[ED, 3:6, 2:6, 2:6] = alone[ED, 12:15, 2:6, 2:6] = 0.9
+    assert np.count_nonzero(settled(alone)) == 96
+
+
 class _Ring:
     """Answers every slice with the same rim and a core beside it."""
 

@@ -55,6 +55,31 @@ def test_what_the_first_pass_found_in_a_box_stays_but_in_paper_mode(mode):
     assert after[kept].all() if mode == "default" else not after.any()
 
 
+class _Porous(ThresholdPredictor):
+    """Sees no oedema in a few columns of any slice when it is shown a box."""
+
+    def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
+        found = super().prompt(sub_region, slices, boxes, heights, stated=stated, cancel=cancel)
+        if sub_region is ED and stated:
+            found.probabilities[...] = 0.9
+            found.probabilities[:, 10:14, 10:14] = 0
+        return found
+
+
+@pytest.mark.parametrize("mode", ["default", "paper"])
+def test_what_the_tumour_encloses_in_a_slice_of_an_oedema_box_is_oedema_but_in_paper_mode(mode):
+    session = SegmentationSession(fake_case()[0], _Porous(), SessionOptions.of_mode(mode))
+    session.first_pass()
+    refine(session, ET, [])
+    refine(session, NCR, [])
+    z, top, left = (lower + 2 for lower in session._crop.lower)
+    box = Box((z, top, left), (z + 2, top + 30, left + 30))
+    refine(session, ED, [box])
+    inside = session.labels()[box.slices]
+    filled = np.count_nonzero(inside == ED.label) == inside.size
+    assert filled if mode == "default" else np.count_nonzero(inside) == inside.size - 2 * 16
+
+
 def test_a_segment_that_was_cut_by_its_box_comes_back_when_the_box_does(session):
     first, labels = only_box(session, ET), session.labels()
     refine(session, ET, [inward(session, ET, 4)])

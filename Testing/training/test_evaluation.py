@@ -113,7 +113,7 @@ def test_sequences_that_are_not_given_do_not_reach_the_model(brats_folder: Path)
 
 def test_edits_raise_the_curve_to_the_target(brats_folder: Path):
     evaluation = evaluate(
-        find_cases(brats_folder)[:1], BrightnessPredictor(blind_to="et"), EvaluationOptions(distances=False, edits=4)
+        find_cases(brats_folder)[:1], BrightnessPredictor(blind_to="ed"), EvaluationOptions(distances=False, edits=4)
     )
     (curve,) = evaluation.curves
     assert curve.dice[0] < 0.75 < curve.dice[1] and curve.edits_to(0.75) == 1
