@@ -25,6 +25,7 @@ def test_the_papers_defaults_are_section_3_4():
         ("default", litemedsam()),
         ("compact", compact()),
         ("compact-2", compact()),
+        ("compact-3", compact()),
     ],
 )
 def test_the_arrangements_of_the_configurations_are_the_engines(name: str, model):
@@ -61,7 +62,7 @@ def test_a_typo_or_a_wrong_value_is_named_in_one_sentence(overrides: dict, words
 
 
 def test_a_missing_or_broken_file_is_said(tmp_path: Path):
-    with pytest.raises(InputError, match="one of compact, compact-2, default, paper"):
+    with pytest.raises(InputError, match="one of compact, compact-2, compact-3, default, paper"):
         load_config("defualt")
     (tmp_path / "c.toml").write_text("[run\nepochs = 1", encoding="utf-8")
     with pytest.raises(InputError, match="not valid TOML"):
