@@ -31,7 +31,7 @@ _GAP_MM = 8.0
 #: Probability of core where the rim encloses it.
 _ENCLOSED = 0.9
 #: Oedema without any core that holds less than this share of the largest part is something else that is bright.
-_LONE = 0.02
+_LONE = 0.05
 
 _NCR, _ED = SubRegion.NCR.index, SubRegion.ED.index
 
