@@ -33,7 +33,7 @@ _ENCLOSED = 0.9
 #: Oedema without any core that holds less than this share of the largest part is something else that is bright.
 _LONE = 0.05
 
-_NCR, _ED = SubRegion.NCR.index, SubRegion.ED.index
+_NCR, _ED, _ET = SubRegion.NCR.index, SubRegion.ED.index, SubRegion.ET.index
 
 
 def settle(probabilities: np.ndarray, present: np.ndarray, spacing: tuple[float, float, float], tau: float) -> None:
@@ -65,17 +65,22 @@ def settle(probabilities: np.ndarray, present: np.ndarray, spacing: tuple[float,
         outside = (core > tau) & ~_inside(enhancing, spacing)
         oedema[outside] = np.maximum(oedema, core)[outside]
         core[outside] = core.dtype.type(tau)
-    labels = combine(probabilities, tau)
-    lone = _lone_oedema(labels)
+    found = probabilities > tau
+    tumour = np.any(found, axis=0)
+    lone = _lone_oedema(tumour, found[_NCR] | found[_ET])
     probabilities[:, lone] = np.minimum(probabilities[:, lone], probabilities.dtype.type(tau))
-    fill(oedema, holes((labels > 0) & ~lone), tau)
+    fill(oedema, holes(tumour & ~lone), tau)
 
 
 def holes(tumour: np.ndarray) -> np.ndarray:
     """Return what a tumour encloses in each slice without being part of it, bool (D, H, W)."""
     enclosed = np.zeros_like(tumour)
     for z in np.flatnonzero(tumour.any(axis=(1, 2))):
-        enclosed[z] = ndimage.binary_fill_holes(tumour[z]) & ~tumour[z]
+        # Four times as fast as filling, which counts in a drag.
+        gaps, count = ndimage.label(~tumour[z])
+        closed = np.ones(count + 1, dtype=bool)
+        closed[[0, *gaps[0], *gaps[-1], *gaps[:, 0], *gaps[:, -1]]] = False
+        enclosed[z] = closed[gaps]
     return enclosed
 
 
@@ -84,15 +89,15 @@ def fill(probabilities: np.ndarray, where: np.ndarray, tau: float) -> None:
     probabilities[where] = np.maximum(probabilities[where], probabilities.dtype.type(tau + _JUST))
 
 
-def _lone_oedema(labels: np.ndarray) -> np.ndarray:
-    """Return the voxels of small parts without a core, bool (D, H, W)."""
-    parts, count = ndimage.label(labels > 0, structure=np.ones((3, 3, 3)))
+def _lone_oedema(tumour: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Return the voxels of small parts of a tumour that hold no core; all are bool (D, H, W)."""
+    parts, count = ndimage.label(tumour, structure=np.ones((3, 3, 3)))
     if count < 2:
-        return np.zeros(labels.shape, dtype=bool)
+        return np.zeros(tumour.shape, dtype=bool)
     size = np.bincount(parts.ravel())
     size[0] = 0
     has_core = np.zeros(count + 1, dtype=bool)
-    has_core[parts[(labels > 0) & (labels != SubRegion.ED.label)]] = True
+    has_core[parts[core]] = True
     small = (size < _LONE * size.max()) & ~has_core
     small[0] = False
     return small[parts]

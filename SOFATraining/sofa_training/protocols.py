@@ -111,31 +111,26 @@ def segment_with_oracle(
     inside, found = truth[crop.slices], first[(slice(None), *crop.slices)]
     probabilities = np.zeros((len(SUB_REGIONS), *crop.shape), dtype=np.float32)
     step = options.batch_slices
-    drawn = {sub_region: slice_boxes(inside == sub_region.label) for sub_region in SUB_REGIONS}
-    for sub_region, (slices, boxes) in drawn.items():
+    boxed = np.zeros(probabilities.shape, dtype=bool)
+    for sub_region in SUB_REGIONS:
+        slices, boxes = slice_boxes(inside == sub_region.label)
         for at in range(0, len(slices), step):
             part, prompts = slices[at : at + step], boxes[at : at + step]
             answers = predictor.prompt(sub_region, part, prompts).probabilities
             for index, (x0, y0, x1, y1), answer in zip(part, prompts.astype(int), answers, strict=True):
                 there = (sub_region.index, index, slice(y0, y1), slice(x0, x1))
+                boxed[there] = True
                 probabilities[there] = np.nan_to_num(answer[y0:y1, x0:x1])
                 if options.anatomy:
                     probabilities[there] = np.maximum(probabilities[there], found[there])
     if options.anatomy:
         enclosed = holes(np.any(probabilities > options.tau, axis=0))
-        fill(probabilities[SubRegion.ED.index], enclosed & _boxed(drawn[SubRegion.ED], crop.shape), options.tau)
+        oedema = SubRegion.ED.index
+        fill(probabilities[oedema], enclosed & boxed[oedema], options.tau)
     labels = np.zeros(truth.shape, dtype=np.uint8)
     stated = np.ones(probabilities.shape, dtype=bool) if options.anatomy else None
     labels[crop.slices] = combine(probabilities, options.tau, stated=stated)
     return labels
-
-
-def _boxed(drawn: tuple[np.ndarray, np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
-    """Return what lies in rectangles x0, y0, x1, y1 of slices, bool (D, H, W)."""
-    covered = np.zeros(shape, dtype=bool)
-    for index, (x0, y0, x1, y1) in zip(drawn[0], drawn[1].astype(int), strict=True):
-        covered[index, y0:y1, x0:x1] = True
-    return covered
 
 
 def control_mask(protocol: Protocol, truth: np.ndarray, region: str, name: str) -> np.ndarray:
