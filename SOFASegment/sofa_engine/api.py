@@ -154,11 +154,15 @@ class Session(Protocol):
     def volumes_ml(self) -> Mapping[str, float]:
         """Return millilitres of NCR, ED, ET, WT and TC from the current label map."""
 
-    def look_ahead(self) -> bool:
-        """Compute a little of what later boxes may ask for, while nobody waits; return whether there is more of it.
-
-        Answers stay the same, they only come sooner. An engine of its own process does so by itself.
-        """
-
     def close(self) -> None:
         """Free the memory; every other verb fails afterwards."""
+
+
+class LocalSession(Session, Protocol):
+    """A session that computes in this process, and so can use the time in which nobody waits."""
+
+    def look_ahead(self) -> bool:
+        """Compute a little of what later boxes may ask for; return whether there is more of it.
+
+        Answers stay the same, they only come sooner.
+        """

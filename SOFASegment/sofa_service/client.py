@@ -266,10 +266,6 @@ class RemoteSession:
         """See `Session.volumes_ml`."""
         return self._run(lambda wire: wire.volumes_ml(), safe=True)
 
-    def look_ahead(self) -> bool:
-        """See `Session.look_ahead`; the engine does it by itself."""
-        return False
-
     def close(self) -> None:
         """See `Session.close`."""
         if not self._closed:

@@ -110,10 +110,6 @@ class Finished:
         """See `Session.volumes_ml`."""
         return self._volumes_ml
 
-    def look_ahead(self) -> bool:
-        """See `Session.look_ahead`; nothing is left to compute."""
-        return False
-
     def close(self) -> None:
         """See `Session.close`; the worker has freed its memory already."""
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from sofa_engine.api import Session
+from sofa_engine.api import LocalSession
 from sofa_engine.case import Case
 from sofa_engine.errors import InputError
 from sofa_service.framing import Limits
@@ -26,7 +26,7 @@ DEFAULT_PORT = 8484
 class SessionFactory(Protocol):
     """Opens a case on a device; `sofa_engine.loading.open_session` and what tests use instead."""
 
-    def __call__(self, case: Case, *, weights: Path | None, device: str, **options: int) -> Session:
+    def __call__(self, case: Case, *, weights: Path | None, device: str, **options: int) -> LocalSession:
         """Return a session that had no first pass yet; the one option is `feature_bytes`, where it is configured."""
 
 
@@ -120,7 +120,7 @@ class ServeConfig(BaseModel):
                 "--certfile and --keyfile, or --behind-proxy if a proxy in front does TLS."
             )
 
-    def load_factory(self) -> Callable[[Case], Session]:
+    def load_factory(self) -> Callable[[Case], LocalSession]:
         """Import the session factory and bind weights and device to it.
 
         Raises:

@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from pydantic import ValidationError
 
-from sofa_engine.api import Session
+from sofa_engine.api import LocalSession
 from sofa_engine.case import Case
 from sofa_engine.progress import CancelToken, ProgressCallback
 from sofa_engine.types import MODALITIES
@@ -49,12 +49,12 @@ class Record:
     key: str
     upload: IO[bytes]
     cost: int
-    session: Session | None = None
+    session: LocalSession | None = None
     journal: Journal = field(default_factory=Journal)
     last_used: float = field(default_factory=time.monotonic)
     committed: int | None = None
 
-    def live(self) -> Session:
+    def live(self) -> LocalSession:
         """Return the session; only the worker asks, after it has woken it."""
         if self.session is None:
             raise SessionGoneError("The session could not be woken; open the case again.")
@@ -92,7 +92,7 @@ class SessionStore:
 
     def __init__(
         self,
-        factory: Callable[[Case], Session],
+        factory: Callable[[Case], LocalSession],
         *,
         limits: Limits,
         budget: int,

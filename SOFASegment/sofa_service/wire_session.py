@@ -210,10 +210,6 @@ class WireSession:
         """See `Session.volumes_ml`."""
         return dict(json.loads(self._get("volumes").content))
 
-    def look_ahead(self) -> bool:
-        """See `Session.look_ahead`; the engine does it by itself."""
-        return False
-
     def close(self) -> None:
         """See `Session.close`; where engine or session are gone already, there is nothing to free."""
         try:
