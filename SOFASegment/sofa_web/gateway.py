@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -71,7 +73,9 @@ class Gateway:
         if given is not None and request.path == f"{self._config.prefix}/":
             if not hmac.compare_digest(given.encode(), self._config.token.encode()):
                 return token_page()
-        elif not hmac.compare_digest(request.cookies.get(_PASS_COOKIE, "").encode(), self._pass.encode()):
+        elif not hmac.compare_digest(
+            request.cookies.get(self._cookie(request, _PASS_COOKIE), "").encode(), self._pass.encode()
+        ):
             return token_page()
         try:
             return await handler(request)
@@ -83,14 +87,19 @@ class Gateway:
 
     async def _enter(self, request: web.Request) -> web.StreamResponse:
         """Send a visitor to his or her scene, making one where there is none."""
-        visitor = self._visitors.find(request.cookies.get(_VISIT_COOKIE, ""))
+        visitor = self._visitors.find(request.cookies.get(self._cookie(request, _VISIT_COOKIE), ""))
         if visitor is None or "new" in request.query:
             visitor = await self._visitors.admit()
         # Relative, so that it is right behind a proxy that cuts the prefix off as well.
         response = web.Response(status=302, headers={"Location": f"v/{visitor.id}/index.html"})
         for name, value in ((_PASS_COOKIE, self._pass), (_VISIT_COOKIE, visitor.id)):
             response.set_cookie(
-                name, value, httponly=True, samesite="Lax", secure=self._encrypted(request), path=self._cookie_path
+                self._cookie(request, name),
+                value,
+                httponly=True,
+                samesite="Lax",
+                secure=self._encrypted(request),
+                path=f"{self._config.prefix}/",
             )
         return response
 
@@ -132,9 +141,17 @@ class Gateway:
             self._config.behind_proxy and request.headers.get("X-Forwarded-Proto", "").startswith("https")
         )
 
-    @property
-    def _cookie_path(self) -> str:
-        return f"{self._config.prefix}/"
+    def _cookie(self, request: web.Request, name: str) -> str:
+        """Return a cookie's name on this server.
+
+        Browsers send a host's cookies to all of its ports, and a proxy may put several machines under one host: with
+        one name, each server would overwrite what lets the browser into the others. The name stays the same when the
+        server is started again, so that no cookies pile up.
+        """
+        assert request.transport is not None
+        port = request.transport.get_extra_info("sockname")[1]
+        here = f"{socket.gethostname()}:{port}{self._config.prefix}"
+        return f"{name}_{hashlib.sha256(here.encode()).hexdigest()[:8]}"
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
