@@ -23,6 +23,9 @@ def view(
     engine: Annotated[str | None, typer.Option(help="Address of an engine that `sofa serve` runs.")] = None,
     engine_token: Annotated[str, typer.Option(envvar="SOFA_TOKEN", help="Its token.")] = "",
     idle: Annotated[float, typer.Option(help="Minutes after which an unused session ends; 0: never.", min=0)] = 60,
+    away: Annotated[
+        float, typer.Option(help="Minutes after which a closed page's session gives way to a new visitor.", min=0)
+    ] = 5,
     visitors: Annotated[int, typer.Option(help="Sessions that may be open at once.", min=1)] = 8,
     certfile: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).")] = None,
     keyfile: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
@@ -51,6 +54,7 @@ def view(
         engine_token=engine_token,
         idle_minutes=idle,
         max_visitors=visitors,
+        away_minutes=away,
         certfile=certfile,
         keyfile=keyfile,
         behind_proxy=behind_proxy,

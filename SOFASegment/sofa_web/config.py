@@ -35,6 +35,7 @@ class ViewConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+        away_minutes: visitors whose page has been closed for so long lose their place to somebody who needs it.
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     token: str = Field(default_factory=lambda: secrets.token_urlsafe(24), min_length=16, repr=False)
@@ -56,6 +57,7 @@ class ViewConfig(BaseModel):
     @classmethod
     def _slashes(cls, prefix: str) -> str:
         return "/" + prefix.strip("/") if prefix.strip("/") else ""
+    away_minutes: float = Field(default=5.0, ge=0)
 
     @property
     def scheme(self) -> str:

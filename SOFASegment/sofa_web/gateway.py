@@ -120,7 +120,8 @@ class Gateway:
         assert self._client is not None
         try:
             if request.headers.get("Upgrade", "").lower() == "websocket":
-                return await pass_socket(request, self._client, target, visitor.secret, visitor.touch)
+                with visitor.page():
+                    return await pass_socket(request, self._client, target, visitor.secret, visitor.touch)
             return await pass_request(request, self._client, target, visitor.secret)
         except aiohttp.ClientError:
             return ended_page(self._visitors.ending(visitor_id).value)

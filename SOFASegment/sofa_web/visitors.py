@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -10,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -38,6 +40,10 @@ class Ending(Enum):
     """Why a visitor's scene is no more, in words for the visitor."""
 
     IDLE = "This session ended because it was not used for a while. Results that were not exported are gone."
+    GIVEN_AWAY = (
+        "This session ended because its page had been closed for a while and somebody else needed the place. "
+        "Results that were not exported are gone."
+    )
     CRASHED = "This session ended unexpectedly. Results that were not exported are gone."
     UNKNOWN = "There is no such session; it may have ended."
 
@@ -50,6 +56,7 @@ class Visitor:
         id: part of the address, and too long to be guessed.
         secret: what the process wants to see in every request.
         used: when the visitor last did something (`time.monotonic`).
+        pages: how many open pages show the scene.
     """
 
     id: str
@@ -58,6 +65,7 @@ class Visitor:
     scratch: Path
     port: int = 0
     used: float = field(default_factory=time.monotonic)
+    pages: int = 0
 
     @property
     def alive(self) -> bool:
@@ -67,6 +75,16 @@ class Visitor:
     def touch(self) -> None:
         """Note that the visitor is there."""
         self.used = time.monotonic()
+
+    @contextlib.contextmanager
+    def page(self) -> Iterator[None]:
+        """Note that a page is open; its end counts as use, so that a reload or a short break costs nothing."""
+        self.pages += 1
+        try:
+            yield
+        finally:
+            self.pages -= 1
+            self.touch()
 
 
 class Visitors:
@@ -84,14 +102,23 @@ class Visitors:
     async def admit(self) -> Visitor:
         """Start a process with an empty scene, or with the operator's case.
 
+        Where all places are taken, one whose page was closed a while ago is given away.
+
         Raises:
             FullError: too many are open.
             SofaError: the process does not start.
         """
+        left = None
         if len(self._open) + self._starting >= self._config.max_visitors:
-            raise FullError("All places on this server are taken; try again in a few minutes.")
+            left = self._longest_left()
+            if left is None:
+                raise FullError(self._full_sentence())
+            # Out at once: a second visitor who comes meanwhile must not be given the same place.
+            self._forget(left, Ending.GIVEN_AWAY)
         self._starting += 1
         try:
+            if left is not None:
+                await _stop(left)
             visitor = await self._start()
         finally:
             self._starting -= 1
@@ -160,10 +187,28 @@ class Visitors:
         visitor.touch()
         return visitor
 
+    def _longest_left(self) -> Visitor | None:
+        """Return the visitor whose last page was closed first, if that is long enough ago."""
+        latest = time.monotonic() - 60 * self._config.away_minutes
+        left = [visitor for visitor in self._open.values() if not visitor.pages and visitor.used <= latest]
+        return min(left, key=lambda visitor: visitor.used, default=None)
+
+    def _full_sentence(self) -> str:
+        sentence = (
+            "All places on this server are taken; one is free again "
+            f"{_minutes(self._config.away_minutes)} after somebody closed the page"
+        )
+        if self._config.idle_minutes:
+            sentence += f", or after {_minutes(self._config.idle_minutes)} without use"
+        return sentence + "."
+
     async def _end(self, visitor: Visitor, why: Ending) -> None:
+        self._forget(visitor, why)
+        await _stop(visitor)
+
+    def _forget(self, visitor: Visitor, why: Ending) -> None:
         self._open.pop(visitor.id, None)
         self._ended[visitor.id] = why
-        await _stop(visitor)
 
 
 async def _await_port(visitor: Visitor, ready_file: Path) -> int:
@@ -176,6 +221,10 @@ async def _await_port(visitor: Visitor, ready_file: Path) -> int:
             return int(ready_file.read_text(encoding="utf-8"))
         await asyncio.sleep(_POLL_S)
     raise SofaError("The views did not start in time; try again.")
+
+
+def _minutes(number: float) -> str:
+    return f"{number:g} minute{'' if number == 1 else 's'}"
 
 
 def _log_tail(visitor: Visitor) -> str:
