@@ -30,6 +30,7 @@ def view(
     certfile: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).")] = None,
     keyfile: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
     behind_proxy: Annotated[bool, typer.Option("--behind-proxy", help="A proxy in front does TLS.")] = False,
+    public_url: Annotated[str, typer.Option(help="Address by which browsers reach it, such as the proxy's.")] = "",
     browser: Annotated[bool, typer.Option(help="Open a browser on this computer.")] = True,
 ) -> None:
     """Open the interactive segmentation in a web browser, on this computer or from a server.
@@ -53,11 +54,12 @@ def view(
         engine_url=engine,
         engine_token=engine_token,
         idle_minutes=idle,
-        max_visitors=visitors,
         away_minutes=away,
+        max_visitors=visitors,
         certfile=certfile,
         keyfile=keyfile,
         behind_proxy=behind_proxy,
+        public_url=public_url,
     )
 
     def listening(address: str) -> None:

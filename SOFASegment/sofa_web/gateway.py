@@ -67,7 +67,7 @@ class Gateway:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let through who shows the token or the cookie that the token earned, and whose page is ours."""
         origin = request.headers.get("Origin")
-        if origin and origin != "null" and urlsplit(origin).netloc != self._host(request):
+        if origin and origin != "null" and urlsplit(origin).netloc not in self._hosts(request):
             return error_page(403, "This request comes from another site's page and is refused.")
         given = request.query.get("token")
         if given is not None and request.path == f"{self._config.prefix}/":
@@ -133,9 +133,11 @@ class Gateway:
         query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
         return URL(f"http://127.0.0.1:{visitor.port}{rest}{query}", encoded=True)
 
-    def _host(self, request: web.Request) -> str:
+    def _hosts(self, request: web.Request) -> set[str]:
+        """Return what pages of ours may call this server."""
         forwarded = request.headers.get("X-Forwarded-Host") if self._config.behind_proxy else None
-        return (forwarded or request.host).split(",")[0].strip()
+        known = {(forwarded or request.host).split(",")[0].strip()}
+        return known | ({urlsplit(self._config.public_url).netloc} if self._config.public_url else set())
 
     def _encrypted(self, request: web.Request) -> bool:
         return request.secure or (
