@@ -2,6 +2,10 @@
 (function () {
   const KEYS = { s: "segment", b: "boxes", c: "confidence", n: "next", p: "previous" };
   const WATCH_MS = 5000;
+  // A proxy that restarts is away for a second or two: that is no reason to stop anybody's work.
+  const RETRY_MS = 2000;
+  const MISSES = 3;
+  const PATIENCE_MS = 10000;
 
   function setState(name, value) {
     trame.state.set(name, value);
@@ -69,7 +73,7 @@
   }
 
   function showLost(sentence, button, action) {
-    if (document.querySelector(".sofa-lost")) return;
+    hideLost();
     const veil = document.createElement("div");
     veil.className = "sofa-lost";
     veil.setAttribute("role", "alertdialog");
@@ -82,19 +86,50 @@
     again.focus();
   }
 
+  function hideLost() {
+    document.querySelector(".sofa-lost")?.remove();
+  }
+
+  // What the veil says while the server does not let this page in, or does not answer; "" without a veil.
+  let lost = "";
+  let missed = 0;
+  // The page's own connection: trame does not open it again.
+  let cut = false;
+
+  function lose(why, sentence, button, action) {
+    if (lost !== why) showLost(sentence, button, action);
+    lost = why;
+  }
+
   async function watch() {
+    let response = null;
     try {
-      const response = await fetch("session", { cache: "no-store" });
-      if (response.status === 410) {
-        const sentence = await sentenceOf(response, "This session has ended.");
-        showLost(sentence, "Start a new session", () => window.location.assign("../../"));
-        return;
-      }
+      response = await fetch("session", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
     } catch {
-      showLost("The connection to the server is lost.", "Connect again", () => window.location.reload());
-      return;
+      // No answer at all is one of the ways to miss one.
     }
-    setTimeout(watch, WATCH_MS);
+    if (response?.status === 410) {
+      const sentence = await sentenceOf(response, "This session has ended.");
+      lose("ended", sentence, "Start a new session", () => window.location.assign("../../"));
+      return; // nothing brings it back
+    }
+    if (response?.ok) {
+      // The scene is where it was: a reload shows it as it is.
+      if (lost || cut) window.location.reload();
+      missed = 0;
+    } else if (response?.status === 401) {
+      lose(
+        "stranger",
+        "The server no longer knows this browser, as after a restart. Open the link that “sofa view” printed again.",
+        "Enter the token",
+        () => window.location.assign("../../"),
+      );
+    } else if (++missed >= MISSES) {
+      lose("silent", "The connection to the server is lost. This page goes on by itself when it is back.", "Try now", () =>
+        window.location.reload(),
+      );
+    }
+    setTimeout(watch, missed ? RETRY_MS : WATCH_MS);
   }
 
   function clicked(event) {
@@ -110,6 +145,9 @@
   window.addEventListener("drop", (event) => {
     event.preventDefault();
     upload([...event.dataTransfer.files]);
+  });
+  trame.client.onConnectionClose(() => {
+    cut = true;
   });
   setTimeout(watch, WATCH_MS);
 })();
