@@ -37,6 +37,7 @@ Modules
     segments      the segmentation node and its voxels; boxes: the ROI nodes; labels: what the scene shows
     insights      tables and chart; overlays: confidence volume; slices: visible slices and jumping
     export        NIfTI, what still misses for DICOM SEG; report: boxes and report
+    work          what segmenting again or leaving a case would destroy, and the sentence to ask with
     i18n          texts in the user's language
 """
 

@@ -131,6 +131,7 @@ class LiveCase:
         self.facts = opened.facts
         self.warnings = opened.warnings
         self.model = opened.model
+        self.resumed = keepScene
         self._sessionLabels = opened.labels
         self._steps = 0
         self.segmentationNode = self._segmentationNode()

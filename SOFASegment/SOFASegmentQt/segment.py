@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SOFASegmentLib.controller import Phase
+from SOFASegmentLib.work import Work
 
 if TYPE_CHECKING:
     from sofa_engine.progress import Progress
@@ -29,6 +30,7 @@ class SegmentSection:
         """
         self._ui, self._prepare, self._changed = ui, prepare, changed
         self._controller: SegmentController | None = None
+        self._work: Work | None = None
         self._resumable = False
         self._before: LiveCase | None = None
         self._fresh = False
@@ -40,7 +42,7 @@ class SegmentSection:
     def follow(self, controller: SegmentController) -> None:
         """Show this controller from now on."""
         self.unfollow()
-        self._controller = controller
+        self._controller, self._work = controller, Work(controller)
         controller.phaseChanged.connect(self._onPhase)
         controller.progressChanged.connect(self._onProgress)
         controller.warned.connect(self.tell)
@@ -49,12 +51,14 @@ class SegmentSection:
 
     def unfollow(self) -> None:
         """Stop listening."""
+        if self._work is not None:
+            self._work.close()
         if self._controller is not None:
             self._controller.phaseChanged.disconnect(self._onPhase)
             self._controller.progressChanged.disconnect(self._onProgress)
             self._controller.warned.disconnect(self.tell)
             self._controller.failed.disconnect(self.tell)
-        self._controller = None
+        self._controller = self._work = None
         self._showProgress(False)
 
     def tell(self, sentence: str) -> None:
@@ -97,23 +101,16 @@ class SegmentSection:
             self._controller.cancel()
         elif self._resumable:
             self._start(self._controller.resume, fresh=False)
-        elif self._mayStartOver():
-            self._start(self._controller.segment)
+        else:
+            self.onStartOver()
 
     def onStartOver(self) -> None:
-        """Segment from scratch although the scene holds a segmentation."""
-        if self._controller is not None and self._confirmed():
+        """Segment from scratch; ask before work is dropped."""
+        if self._controller is None or self._work is None:
+            return
+        loss = self._work.lostBySegmenting()
+        if not loss or slicer.util.confirmOkCancelDisplay(loss, _("Segment again")):
             self._start(self._controller.segment)
-
-    def _mayStartOver(self) -> bool:
-        """Ask before work is dropped."""
-        worked = self._controller.phase is Phase.READY and (self._controller.canUndo or self._controller.canRedo)
-        return not worked or self._confirmed()
-
-    def _confirmed(self) -> bool:
-        return slicer.util.confirmOkCancelDisplay(
-            _("Segmenting again replaces the boxes and everything painted by hand."), _("Segment again")
-        )
 
     def _start(self, verb: Callable[[], None], *, fresh: bool = True) -> None:
         self.tell("")
