@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import re
@@ -14,6 +15,15 @@ import numpy as np
 from matplotlib import image as pictures
 
 from web_tools import PATIENCE, Server, until
+
+_DROP = """files => {
+    const carried = new DataTransfer();
+    for (const [name, content] of files) {
+        const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+        carried.items.add(new File([bytes], name));
+    }
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
+}"""
 
 
 class Visit:
@@ -150,6 +160,16 @@ class Visit:
         """Take the handle in the middle of a box's right edge and move it."""
         _left, right, top, bottom = self.box_edges(colour)
         self.drag((right, (top + bottom) / 2), (pixels, 0), **more)
+
+    def drop(self, files: dict[str, bytes]) -> None:
+        """Drop files on the page, by name."""
+        self.page.evaluate(_DROP, [[name, base64.b64encode(content).decode()] for name, content in files.items()])
+
+    def say_yes(self) -> None:
+        """Go on although a result that was not exported will be lost."""
+        question = self.page.locator("[data-test=question]")
+        question.get_by_role("button").last.click()
+        question.wait_for(state="detached")
 
     def download(self, title: str) -> tuple[str, bytes]:
         self.open_panel("Export")

@@ -15,6 +15,7 @@ from sofa_web.logic.case import CaseLogic
 from sofa_web.logic.display import DisplayLogic
 from sofa_web.logic.judge import JudgeLogic
 from sofa_web.logic.place_box import PlaceBoxLogic
+from sofa_web.logic.question import QuestionLogic
 from sofa_web.logic.segment import SegmentLogic
 from sofa_web.page_state import defaults
 from sofa_web.scheduler import AsyncioScheduler
@@ -51,15 +52,17 @@ class Page:
         self._engine = EngineLink(config.engine_file)
         workspace = Workspace(app.scene, AsyncioScheduler(server.state), self._engine.open_session)
         allowed = AllowedFolder(config.folder) if config.folder is not None else None
-        self.case = CaseLogic(server, workspace, allowed)
-        self.segment = SegmentLogic(server, workspace)
+        self.question = QuestionLogic(server)
+        self.case = CaseLogic(server, workspace, allowed, self.question)
+        self.segment = SegmentLogic(server, workspace, self.question)
         self.boxes = BoxesLogic(server, workspace, views)
         self.place_box = PlaceBoxLogic(server, workspace, self.boxes)
         self.display = DisplayLogic(server, workspace, views)
         self.judge = JudgeLogic(server, workspace)
         self.uploads = Uploads(config.scratch, self.case.open_uploaded)
-        self.downloads = Downloads(config.scratch, lambda: workspace.controller)
+        self.downloads = Downloads(config.scratch, workspace)
         server.controller.trigger("sofa_key")(self._on_key)
+        server.controller.trigger("sofa_may_upload")(self.case.may_upload)
         build_page(self, server)
         server.controller.on_client_connected.add(views.redraw)
 

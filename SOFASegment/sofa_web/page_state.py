@@ -32,6 +32,12 @@ def defaults() -> dict[str, Any]:
         "theme": "dark",
         "drawer_open": True,
         "keys_open": False,
+        # The question before work is lost.
+        "question_open": False,
+        "question": "",
+        "question_title": "",
+        "question_yes": "",
+        "question_about": "",
         # What is wrong, and what is good to know; sentences.
         "failure": "",
         "notices": [],

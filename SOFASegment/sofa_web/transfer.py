@@ -17,6 +17,7 @@ from sofa_engine.types import LabelScheme
 from SOFASegmentLib import export, report
 
 if TYPE_CHECKING:
+    from sofa_web.workspace import Workspace
     from SOFASegmentLib import SegmentController
 
 _CHUNK = 1 << 20
@@ -75,19 +76,21 @@ class Uploads:
 class Downloads:
     """Writes results and sends them."""
 
-    def __init__(self, scratch: Path, get_controller: Callable[[], SegmentController]) -> None:
+    def __init__(self, scratch: Path, workspace: Workspace) -> None:
         """Write below `scratch` before sending, so that what is sent is whole."""
         self._folder = scratch / "export"
-        self._get_controller = get_controller
+        self._workspace = workspace
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a GET of `download/labels|boxes|report`."""
-        controller = self._get_controller()
+        what = request.match_info["what"]
         self._folder.mkdir(exist_ok=True)
         try:
-            path = self._write(controller, request.match_info["what"], request.query.get("scheme", "2020"))
+            path = self._write(self._workspace.controller, what, request.query.get("scheme", "2020"))
         except SofaError as error:
             return web.Response(status=409, text=str(error))
+        if what == "labels":
+            self._workspace.work.exported()
         # No FileResponse: it would call a .nii.gz "gzip-encoded", and browsers would unpack it under that name.
         return web.Response(
             body=path.read_bytes(),

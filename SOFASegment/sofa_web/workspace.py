@@ -11,6 +11,7 @@ from sofa_engine.errors import SofaError
 from sofa_engine.naming import tokens_of
 from SOFASegmentLib import SceneState, SegmentController, Signal, case_files, volumes
 from SOFASegmentLib.scene_state import CONFIDENCE, nodesByClass
+from SOFASegmentLib.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,6 +41,7 @@ class Workspace:
     Attributes:
         title: what to call the case.
         matched: whether the volumes' names said which sequence each is; otherwise the user has to.
+        work: what the user would lose of `controller`'s result.
     """
 
     def __init__(self, scene: Any, scheduler: Scheduler, openSession: Callable[..., Session]) -> None:  # noqa: N803
@@ -58,6 +60,7 @@ class Workspace:
         self._scheduler = scheduler
         self._open_session = openSession
         self.controller = SegmentController(self.state, scheduler, openSession)
+        self.work = Work(self.controller)
 
     def open_case(self, folder: Path, title: str | None = None) -> None:
         """Put a case into the scene in place of the one that is there.
@@ -116,6 +119,7 @@ class Workspace:
 
     def _renew(self, notes: tuple[str, ...]) -> None:
         self.controller = SegmentController(self.state, self._scheduler, self._open_session)
+        self.work = Work(self.controller)
         self.opened.emit(notes)
 
 

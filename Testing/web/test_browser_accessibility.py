@@ -102,6 +102,7 @@ def test_an_error_is_seen_though_the_panel_covers_a_narrow_window(guest, tmp_pat
     with guest.page.expect_file_chooser() as chooser:
         guest.button("Upload").click()
     chooser.value.set_files([str(tmp_path / "flair.nii.gz")])
+    guest.say_yes()
     alert = guest.page.locator(".sofa-messages [role=alert]")
     alert.wait_for()
     assert "flair.nii.gz" in alert.inner_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,6 @@ from web_tools import Server, until, write_case
 from web_visit import Visit
 
 pytestmark = pytest.mark.slow
-
-_DROP = """files => {
-    const carried = new DataTransfer();
-    for (const [name, content] of files) {
-        const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
-        carried.items.add(new File([bytes], name));
-    }
-    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +94,7 @@ def test_where_the_names_say_nothing_the_visitor_says_which_sequence_each_volume
 
 def test_a_sequence_on_another_grid_is_aligned_at_the_press_of_a_button(guest):
     open_folder(guest, "two grids")
+    guest.say_yes()
     guest.await_state("case_name", "odd_t1ce")
     assert guest.page.get_by_text("T2 lies on another grid than T1c").is_visible()
     assert guest.button("Segment").is_disabled()
@@ -115,7 +106,8 @@ def test_a_sequence_on_another_grid_is_aligned_at_the_press_of_a_button(guest):
 
 def test_files_are_dropped_on_the_page(guest, cases):
     files = sorted((cases / "secret").iterdir())
-    guest.page.evaluate(_DROP, [[f.name, base64.b64encode(f.read_bytes()).decode()] for f in files])
+    guest.drop({file.name: file.read_bytes() for file in files})
+    guest.say_yes()
     guest.await_state("case_name", "secret_t1ce")
     assert guest.page.inner_text("[data-test=volume-et]") == "–"
     until(lambda: guest.button("Segment").is_enabled())

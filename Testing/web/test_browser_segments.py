@@ -150,6 +150,7 @@ def test_a_case_is_opened_from_the_servers_folder_and_another_by_upload(guest, c
     guest.page.get_by_text("scan", exact=True).click()
     guest.page.get_by_text("4 volumes here").wait_for()
     guest.button("Open this folder").click()
+    guest.say_yes()
     guest.await_state("case_name", "other_t1ce")
     assert guest.page.inner_text("[data-test=volume-et]") == "–"
 
@@ -161,6 +162,7 @@ def test_a_case_is_opened_from_the_servers_folder_and_another_by_upload(guest, c
 
     (tmp_path / "t1.nii.gz").write_bytes(b"this is no image")
     _choose(guest, [tmp_path / "t1.nii.gz"])
+    guest.say_yes()
     alert = guest.page.locator(".sofa-messages [role=alert]")
     alert.wait_for()
     assert "t1.nii.gz" in alert.inner_text()

@@ -39,7 +39,7 @@
     const input = document.createElement("input");
     input.type = "file";
     input.multiple = true;
-    input.addEventListener("change", () => upload([...input.files]));
+    input.addEventListener("change", () => offer([...input.files]));
     input.click();
   }
 
@@ -57,10 +57,27 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
+  // Asks whether what is open may go; the files wait here for the answer.
+  let waiting = [];
+
+  async function offer(files) {
+    waiting = files;
+    if (files.length && (await trame.trigger("sofa_may_upload"))) upload(waiting);
+  }
+
+  // What lies over the page has the keyboard; the slim dialog of a box's edges leaves the views in use.
+  function covered() {
+    const over = [...document.querySelectorAll(".v-overlay--active")];
+    if (document.querySelector(".sofa-lost") || over.some((node) => node.querySelector(".v-overlay__scrim"))) return "all";
+    return over.length ? "keys" : "";
+  }
+
   function keyPressed(event) {
     if (event.target.closest("input:not([type=range]):not([type=checkbox]), textarea, [role=combobox], [role=listbox]")) return;
     const key = event.key.toLowerCase();
     const control = event.ctrlKey || event.metaKey;
+    const taken = covered();
+    if (taken === "all" || (taken && !control)) return;
     let name = null;
     if (control && key === "z") name = event.shiftKey ? "redo" : "undo";
     else if (control && key === "y") name = "redo";
@@ -133,18 +150,23 @@
   }
 
   function clicked(event) {
-    const button = event.target.closest("[data-sofa-upload], [data-sofa-download]");
+    const button = event.target.closest("[data-sofa-upload], [data-sofa-download], [data-sofa-go-on]");
     if (!button || button.disabled) return;
-    if (button.dataset.sofaDownload) download(button.dataset.sofaDownload);
+    if (button.hasAttribute("data-sofa-go-on")) {
+      if (button.dataset.sofaGoOn === "upload") upload(waiting);
+    } else if (button.dataset.sofaDownload) download(button.dataset.sofaDownload);
     else chooseFiles();
   }
 
   window.addEventListener("click", clicked);
   window.addEventListener("keydown", keyPressed);
+  window.addEventListener("focusin", (event) => {
+    if (event.target.matches?.(".sofa-question > .v-overlay__content")) event.target.querySelector("[data-sofa-cancel]").focus();
+  });
   window.addEventListener("dragover", (event) => event.preventDefault());
   window.addEventListener("drop", (event) => {
     event.preventDefault();
-    upload([...event.dataTransfer.files]);
+    offer([...event.dataTransfer.files]);
   });
   trame.client.onConnectionClose(() => {
     cut = true;

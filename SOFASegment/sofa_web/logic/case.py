@@ -15,17 +15,23 @@ from SOFASegmentLib.controller import Phase
 if TYPE_CHECKING:
     from trame_server import Server
 
+    from sofa_web.logic.question import QuestionLogic
     from sofa_web.workspace import Workspace
+
+_RUNNING = "A case is being segmented; cancel that first."
 
 
 class CaseLogic:
     """Which case is open, and which others there are."""
 
-    def __init__(self, server: Server, workspace: Workspace, allowed: AllowedFolder | None) -> None:
+    def __init__(
+        self, server: Server, workspace: Workspace, allowed: AllowedFolder | None, question: QuestionLogic
+    ) -> None:
         """Offer what lies in `allowed`, or uploads alone where it is None."""
         self._state = server.state
         self._workspace = workspace
         self._allowed = allowed
+        self._question = question
         self._state.browse_allowed = allowed is not None
         workspace.opened.connect(self._on_opened)
         workspace.chosen.connect(self._update)
@@ -54,9 +60,32 @@ class CaseLogic:
         self.browse(self._state.browse_path.rpartition("/")[0])
 
     async def open_browsed(self) -> None:
-        """Open the folder that is shown."""
-        if self._allowed is None:
-            return
+        """Open the folder that is shown; ask first where a result would be lost."""
+        if self._allowed is not None:
+            loss = self._workspace.work.lostByLeaving()
+            await self._question.ask_before(loss, "Open another case?", "Open", self._open_browsed)
+
+    def may_upload(self) -> bool:
+        """Return whether the page may send files now; otherwise say why not, or ask."""
+        if self._workspace.controller.phase is Phase.RUNNING:
+            self._state.failure = _RUNNING
+        elif self._state.opening:
+            self._state.failure = "A case is being opened; wait until it is there."
+        else:
+            return self._question.may_upload(self._workspace.work.lostByLeaving())
+        return False
+
+    def check_idle(self) -> None:
+        """Refuse another case while one is being segmented.
+
+        Raises:
+            SofaError: one is.
+        """
+        if self._workspace.controller.phase is Phase.RUNNING:
+            raise SofaError(_RUNNING)
+
+    async def _open_browsed(self) -> None:
+        assert self._allowed is not None
         try:
             folder = self._allowed.case_folder(self._state.browse_path)
             await self.open_folder(folder)
@@ -86,8 +115,7 @@ class CaseLogic:
         Raises:
             SofaError: it cannot be read, or something is running; what was open stays.
         """
-        if self._workspace.controller.phase is Phase.RUNNING:
-            raise SofaError("A case is being segmented; cancel that first.")
+        self.check_idle()
         with self._state:
             self._state.opening = True
         # Reading belongs to the main thread, as everything of a scene does: let the page show first that it began.
@@ -98,8 +126,12 @@ class CaseLogic:
             with self._state:
                 self._state.opening = False
 
-    def align(self) -> None:
-        """Resample what lies on another grid."""
+    async def align(self) -> None:
+        """Resample what lies on another grid; ask first where a result would be lost."""
+        loss = self._workspace.work.lostByLeaving()
+        await self._question.ask_before(loss, "Align the volumes?", "Align", self._align)
+
+    def _align(self) -> None:
         try:
             self._workspace.align()
         except SofaError as error:

@@ -11,32 +11,39 @@ from SOFASegmentLib.controller import Phase
 if TYPE_CHECKING:
     from trame_server import Server
 
+    from sofa_web.logic.question import QuestionLogic
     from sofa_web.workspace import Workspace
 
 
 class SegmentLogic:
     """Runs the first pass and shows how far it is."""
 
-    def __init__(self, server: Server, workspace: Workspace) -> None:
+    def __init__(self, server: Server, workspace: Workspace, question: QuestionLogic) -> None:
         self._state = server.state
         self._workspace = workspace
+        self._question = question
         workspace.opened.connect(self._follow)
         self._follow(())
 
     async def segment_or_cancel(self) -> None:
-        """Do what the button says."""
+        """Do what the button says; ask first where that would undo somebody's work."""
         controller = self._workspace.controller
         if controller.phase is Phase.RUNNING:
             self._state.stage = "Cancelling"
             controller.cancel()
         elif self._state.grid_fits:
-            with self._state:
-                self._state.failure, self._state.notices = "", []
-                self._state.phase, self._state.stage = Phase.RUNNING.value, "Reading the volumes"
-            # The voxels are copied first, on this thread: let the page say so before.
-            await asyncio.sleep(0.05)
-            controller.segment()
-            self._state.phase = controller.phase.value
+            loss = self._workspace.work.lostBySegmenting()
+            await self._question.ask_before(loss, "Segment again?", "Segment again", self._segment)
+
+    async def _segment(self) -> None:
+        with self._state:
+            self._state.failure, self._state.notices = "", []
+            self._state.phase, self._state.stage = Phase.RUNNING.value, "Reading the volumes"
+        # The voxels are copied first, on this thread: let the page say so before.
+        await asyncio.sleep(0.05)
+        controller = self._workspace.controller
+        controller.segment()
+        self._state.phase = controller.phase.value
 
     def undo(self) -> None:
         """Take back the last change."""

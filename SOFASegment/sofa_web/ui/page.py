@@ -14,6 +14,7 @@ from sofa_web.ui.export_section import export_section
 from sofa_web.ui.judge_section import judge_section
 from sofa_web.ui.keys_dialog import keys_dialog
 from sofa_web.ui.place_box_dialog import place_box_dialog
+from sofa_web.ui.question_dialog import question_dialog
 from sofa_web.ui.segment_section import segment_section
 from sofa_web.ui.sub_regions_section import sub_regions_section
 from sofa_web.views import LAYOUTS, VIEW_TEMPLATES
@@ -53,6 +54,7 @@ def build_page(page: Page, server: Server) -> None:
             )
         browse_dialog(page)
         keys_dialog()
+        question_dialog(page)
         place_box_dialog()
         with v.VMain(classes="sofa-main"):
             _views()
