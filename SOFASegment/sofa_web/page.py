@@ -59,7 +59,7 @@ class Page:
         self.place_box = PlaceBoxLogic(server, workspace, self.boxes)
         self.display = DisplayLogic(server, workspace, views)
         self.judge = JudgeLogic(server, workspace)
-        self.uploads = Uploads(config.scratch, self.case.open_uploaded)
+        self.uploads = Uploads(config.scratch, self.case)
         self.downloads = Downloads(config.scratch, workspace)
         server.controller.trigger("sofa_key")(self._on_key)
         server.controller.trigger("sofa_may_upload")(self.case.may_upload)

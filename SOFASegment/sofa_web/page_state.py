@@ -51,6 +51,8 @@ def defaults() -> dict[str, Any]:
         "sequences": [],
         "candidates": [],
         "opening": False,
+        # How much of an upload has been sent; None while none is.
+        "upload_percent": None,
         "browse_open": False,
         "browse_allowed": False,
         "browse_path": "",

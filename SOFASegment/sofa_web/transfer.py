@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from sofa_engine.types import LabelScheme
 from SOFASegmentLib import export, report
 
 if TYPE_CHECKING:
+    from sofa_web.logic.case import CaseLogic
     from sofa_web.workspace import Workspace
     from SOFASegmentLib import SegmentController
 
@@ -24,26 +25,31 @@ _CHUNK = 1 << 20
 #: Four float32 volumes of 512 x 512 x 400 voxels, uncompressed, fit.
 UPLOAD_BYTES = 2 << 30
 _MOST_FILES = 5000
+_MOST_LEVELS = 8
 
 
 class Uploads:
     """Takes the files of one case into a folder of its own and opens it."""
 
-    def __init__(self, scratch: Path, open_case: Callable[[Path], Awaitable[None]]) -> None:
-        """Keep uploads below `scratch`; `open_case` opens a folder and raises `SofaError` where it cannot."""
+    def __init__(self, scratch: Path, case: CaseLogic) -> None:
+        """Keep uploads below `scratch` and open them in `case`."""
         self._scratch = scratch
-        self._open_case = open_case
+        self._case = case
         self._current: Path | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a POST of multipart form data."""
         folder = Path(tempfile.mkdtemp(prefix="upload-", dir=self._scratch))
         try:
-            await self._receive(request, folder)
-            await self._open_case(folder)
+            # Before anything is received: gigabytes are not sent to be refused.
+            self._case.check_idle()
+            with self._case.receiving():
+                await self._receive(request, folder)
+            await self._case.open_uploaded(folder)
         except SofaError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            return web.json_response({"sentence": str(error).replace(f"{folder}", "The upload")}, status=400)
+            sentence = str(error).replace(f"{folder}/", "").replace(f"{folder}", "The upload")
+            return web.json_response({"sentence": sentence}, status=400)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -56,20 +62,20 @@ class Uploads:
     async def _receive(self, request: web.Request, folder: Path) -> None:
         if not request.content_type.startswith("multipart/"):
             raise InputError("An upload needs files; choose the sequences of one patient.")
-        room, count = UPLOAD_BYTES, 0
+        room, files = UPLOAD_BYTES, 0
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader) or not part.filename:
                 continue
-            count += 1
-            if count > _MOST_FILES:
+            files += 1
+            if files > _MOST_FILES:
                 raise InputError(f"More than {_MOST_FILES} files were sent; upload the four sequences alone.")
-            with (folder / _safe_name(part.filename, folder)).open("xb") as file:
+            with _safe_path(part.filename, folder).open("xb") as file:
                 while chunk := await part.read_chunk(_CHUNK):
                     room -= len(chunk)
                     if room < 0:
                         raise InputError(f"The upload is larger than {UPLOAD_BYTES >> 30} GiB; compress the volumes.")
                     file.write(chunk)
-        if not count:
+        if not files:
             raise InputError("No file arrived; choose the sequences of one patient.")
 
 
@@ -111,10 +117,18 @@ class Downloads:
         raise InputError(f"There is nothing called “{json.dumps(what)[1:-1]}” to download.")
 
 
-def _safe_name(given: str, folder: Path) -> str:
-    """Return a name for a file of the upload: the last part of what the browser said, letters and digits only."""
-    name = re.sub(r"[^\w.()-]+", "_", re.split(r"[/\\]", given)[-1]).lstrip(".")[-120:] or "file"
-    if not (folder / name).exists():
-        return name
-    # DICOM series of several folders often repeat their names.
-    return next(f"{n}_{name}" for n in range(1, _MOST_FILES + 2) if not (folder / f"{n}_{name}").exists())
+def _safe_path(given: str, folder: Path) -> Path:
+    """Return a new path below `folder` for what the browser calls a file; its folders are made.
+
+    They are kept, since they may say which sequence a series is. Names become letters and digits, and none leads up.
+    """
+    cleaned = (re.sub(r"[^\w.()-]+", "_", part).lstrip(".")[-120:] for part in re.split(r"[/\\]", given))
+    *folders, name = [part for part in cleaned if part][-_MOST_LEVELS:] or ["file"]
+    place = folder.joinpath(*folders)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # a file has the name of a folder: no browser sends that
+        place = folder
+    path = place / name
+    # Files that were chosen in several folders may share a name.
+    return path if not path.exists() else next(p for n in count(1) if not (p := place / f"{n}_{name}").exists())

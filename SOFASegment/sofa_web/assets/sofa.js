@@ -19,28 +19,91 @@
     }
   }
 
-  async function upload(files) {
-    if (!files.length) return;
+  // `files` are pairs: a file, and its path in what was chosen.
+  function send(files, onPercent) {
     const form = new FormData();
-    for (const file of files) form.append("file", file, file.name);
+    for (const [file, path] of files) form.append("file", file, path);
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest(); // fetch does not say how much has been sent
+      request.open("POST", "upload");
+      request.upload.onprogress = (event) => onPercent(Math.floor((100 * event.loaded) / event.total));
+      request.onload = () => resolve(new Response(request.responseText, { status: request.status }));
+      request.onerror = reject;
+      request.send(form);
+    });
+  }
+
+  async function upload(files) {
+    let shown = 0;
     setState("failure", "");
     setState("opening", true);
+    setState("upload_percent", 0);
     try {
-      const response = await fetch("upload", { method: "POST", body: form });
-      if (!response.ok) setState("failure", await sentenceOf(response, "The upload failed; try again."));
+      const response = await send(files, (percent) => {
+        if (percent !== shown) setState("upload_percent", percent < 100 ? (shown = percent) : null);
+      });
+      if (!response.ok) {
+        const tooLarge = "The proxy in front of this server refuses uploads of this size; ask whoever runs it.";
+        setState("failure", await sentenceOf(response, response.status === 413 ? tooLarge : "The upload failed; try again."));
+      }
     } catch {
       setState("failure", "The upload broke off; check the connection and try again.");
     } finally {
       setState("opening", false);
+      setState("upload_percent", null);
     }
   }
 
-  function chooseFiles() {
+  // Asks whether what is open may go; the files wait here for the answer.
+  let waiting = [];
+
+  async function offer(files) {
+    waiting = withoutCommonFolder(files.filter(([, path]) => !path.split("/").some((part) => part.startsWith("."))));
+    if (!waiting.length) setState("failure", "There are no files in what was chosen; choose the sequences of one patient.");
+    else if (await trame.trigger("sofa_may_upload")) upload(waiting);
+  }
+
+  // The server looks for volumes near the top.
+  function withoutCommonFolder(files) {
+    const folders = new Set(files.map(([, path]) => (path.includes("/") ? path.split("/")[0] : "")));
+    if (folders.size !== 1 || folders.has("")) return files;
+    return withoutCommonFolder(files.map(([file, path]) => [file, path.slice(path.indexOf("/") + 1)]));
+  }
+
+  function chooseFiles(what) {
     const input = document.createElement("input");
     input.type = "file";
     input.multiple = true;
-    input.addEventListener("change", () => offer([...input.files]));
+    input.webkitdirectory = what === "folder";
+    input.addEventListener("change", () => offer([...input.files].map((file) => [file, file.webkitRelativePath || file.name])));
     input.click();
+  }
+
+  async function filesIn(entry, folder = "") {
+    if (entry.isFile) return [[await new Promise((resolve, reject) => entry.file(resolve, reject)), folder + entry.name]];
+    const reader = entry.createReader();
+    const found = [];
+    // It hands over a hundred at a time.
+    for (;;) {
+      const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!entries.length) return found;
+      for (const inner of entries) found.push(...(await filesIn(inner, `${folder}${entry.name}/`)));
+    }
+  }
+
+  async function dropped(event) {
+    event.preventDefault();
+    // All at once: what was dropped is forgotten when this event is over.
+    const carried = [...event.dataTransfer.items]
+      .filter((item) => item.kind === "file")
+      .map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
+    if (!carried.length || covered() === "all") return;
+    try {
+      const found = await Promise.all(carried.map(([entry, file]) => (entry ? filesIn(entry) : [[file, file.name]])));
+      await offer(found.flat());
+    } catch {
+      setState("failure", "What was dropped cannot be read; check that you may read all of its files.");
+    }
   }
 
   async function download(address) {
@@ -55,14 +118,6 @@
     link.download = named ? named[1] : "sofa";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  }
-
-  // Asks whether what is open may go; the files wait here for the answer.
-  let waiting = [];
-
-  async function offer(files) {
-    waiting = files;
-    if (files.length && (await trame.trigger("sofa_may_upload"))) upload(waiting);
   }
 
   // What lies over the page has the keyboard; the slim dialog of a box's edges leaves the views in use.
@@ -155,7 +210,7 @@
     if (button.hasAttribute("data-sofa-go-on")) {
       if (button.dataset.sofaGoOn === "upload") upload(waiting);
     } else if (button.dataset.sofaDownload) download(button.dataset.sofaDownload);
-    else chooseFiles();
+    else chooseFiles(button.dataset.sofaUpload);
   }
 
   window.addEventListener("click", clicked);
@@ -164,10 +219,7 @@
     if (event.target.matches?.(".sofa-question > .v-overlay__content")) event.target.querySelector("[data-sofa-cancel]").focus();
   });
   window.addEventListener("dragover", (event) => event.preventDefault());
-  window.addEventListener("drop", (event) => {
-    event.preventDefault();
-    offer([...event.dataTransfer.files]);
-  });
+  window.addEventListener("drop", dropped);
   trame.client.onConnectionClose(() => {
     cut = true;
   });

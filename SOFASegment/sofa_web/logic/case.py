@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +86,17 @@ class CaseLogic:
         if self._workspace.controller.phase is Phase.RUNNING:
             raise SofaError(_RUNNING)
 
+    @contextlib.contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Show that a case is on its way; also an upload that breaks off ends that."""
+        with self._state:
+            self._state.opening = True
+        try:
+            yield
+        finally:
+            with self._state:
+                self._state.opening, self._state.upload_percent = False, None
+
     async def _open_browsed(self) -> None:
         assert self._allowed is not None
         try:
@@ -116,15 +129,10 @@ class CaseLogic:
             SofaError: it cannot be read, or something is running; what was open stays.
         """
         self.check_idle()
-        with self._state:
-            self._state.opening = True
-        # Reading belongs to the main thread, as everything of a scene does: let the page show first that it began.
-        await asyncio.sleep(0.05)
-        try:
+        with self.receiving():
+            # Reading belongs to the main thread, as everything of a scene does: let the page show first that it began.
+            await asyncio.sleep(0.05)
             self._workspace.open_case(folder, title)
-        finally:
-            with self._state:
-                self._state.opening = False
 
     async def align(self) -> None:
         """Resample what lies on another grid; ask first where a result would be lost."""

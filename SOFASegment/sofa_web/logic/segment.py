@@ -31,7 +31,7 @@ class SegmentLogic:
         if controller.phase is Phase.RUNNING:
             self._state.stage = "Cancelling"
             controller.cancel()
-        elif self._state.grid_fits:
+        elif self._state.grid_fits and not self._state.opening:
             loss = self._workspace.work.lostBySegmenting()
             await self._question.ask_before(loss, "Segment again?", "Segment again", self._segment)
 

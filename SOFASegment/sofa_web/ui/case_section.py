@@ -10,6 +10,9 @@ from trame.widgets import vuetify3 as v
 if TYPE_CHECKING:
     from sofa_web.page import Page
 
+#: What is said while an upload is on its way, and how far it is.
+UPLOADING = "Uploading: {{ upload_percent }} %"
+
 
 def case_section(page: Page) -> None:
     """Build the head of the drawer."""
@@ -31,8 +34,22 @@ def case_section(page: Page) -> None:
                 size="small",
                 disabled=("opening || phase === 'running'",),
                 loading=("opening",),
-                raw_attrs=["data-sofa-upload"],
+                raw_attrs=['data-sofa-upload="files"'],
             )
+            v.VBtn(
+                "Folder",
+                prepend_icon="mdi-folder-upload-outline",
+                variant="tonal",
+                size="small",
+                disabled=("opening || phase === 'running'",),
+                raw_attrs=['data-sofa-upload="folder"', 'aria-label="Upload a folder"', 'title="Upload a folder"'],
+            )
+        html.P(
+            UPLOADING,
+            v_if=("upload_percent !== null",),
+            classes="text-caption mt-2",
+            raw_attrs=['role="status"', 'data-test="upload"'],
+        )
         html.P(
             "{{ grid_sentence }}",
             v_if=("grid_sentence",),

@@ -8,7 +8,7 @@ from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import client, html
 from trame.widgets import vuetify3 as v
 
-from sofa_web.ui.case_section import browse_dialog, case_section
+from sofa_web.ui.case_section import UPLOADING, browse_dialog, case_section
 from sofa_web.ui.display_section import display_section
 from sofa_web.ui.export_section import export_section
 from sofa_web.ui.judge_section import judge_section
@@ -107,7 +107,8 @@ def _empty_hint(page: Page) -> None:
     with html.Div(v_if=("!case_name",), classes="sofa-empty"):
         with html.Div(v_if=("opening",), classes="text-center"):
             v.VProgressCircular(indeterminate=True, size=36)
-            html.P("Reading the volumes…", classes="mt-3")
+            html.P(UPLOADING, v_if=("upload_percent !== null",), classes="mt-3")
+            html.P("Reading the volumes…", v_else=True, classes="mt-3")
         with html.Div(v_else=True, classes="text-center"):
             html.H1("Segment a brain tumour", classes="text-h6")
             html.P("Open the T1, T1c, T2 and FLAIR of one patient; one is enough to begin.", classes="mb-4")
@@ -124,7 +125,14 @@ def _empty_hint(page: Page) -> None:
                 prepend_icon="mdi-upload",
                 variant="outlined",
                 classes="ma-1",
-                raw_attrs=["data-sofa-upload"],
+                raw_attrs=['data-sofa-upload="files"'],
+            )
+            v.VBtn(
+                "Upload a folder",
+                prepend_icon="mdi-folder-upload-outline",
+                variant="outlined",
+                classes="ma-1",
+                raw_attrs=['data-sofa-upload="folder"'],
             )
 
 
