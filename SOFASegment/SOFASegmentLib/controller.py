@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -12,14 +12,14 @@ import vtk
 from sofa_engine.api import ModelInfo
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
-from sofa_engine.types import SUB_REGIONS, Box, SubRegion
+from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
 from SOFASegmentLib import slices
 from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry, worldGeometry
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
 from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence
-from SOFASegmentLib.jobs import Job, JobQueue, Kind, wasCancelled
+from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
 from SOFASegmentLib.review import Review
 from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
@@ -87,6 +87,24 @@ class SegmentController(slicer.util.VTKObservationMixin):
     def insights(self) -> Insights | None:
         """Volumes, attention and uncertain slices of the result; None until they have been asked for."""
         return self._review.insights
+
+    @property
+    def changing(self) -> bool:
+        """Whether the user's hand, or what it caused, is changing the result right now."""
+        live, interaction = self._live, self._interaction
+        if live is None or interaction is None:
+            return False
+        return live.boxNodes.dragging is not None or interaction.pending or self._jobs.has(CHANGING | {Kind.PREVIEW})
+
+    @property
+    def measured(self) -> bool:
+        """Whether `insights` tells of the result as it is."""
+        return self._review.current and not self.changing
+
+    @property
+    def showsInputs(self) -> bool:
+        """Whether the result is that of the volumes that are chosen now."""
+        return self._live is not None and _stampOf(self.state.inputs()) == self._images
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -230,7 +248,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
             self.failed.emit(str(error))
             return
         saved = None if keep is None else self._saved(keep, nodes[modality], grids)
-        images = tuple((m, n.GetID(), n.GetImageData().GetMTime(), worldGeometry(n)) for m, n in nodes.items())
+        images = _stampOf(nodes)
         session = self._live.session if self._live is not None and images == self._images else None
         if self._interaction is not None:
             self._interaction.takeOverEdits()
@@ -363,3 +381,12 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._review.follow(None)
         if self.phase is not Phase.IDLE:
             self._setPhase(Phase.IDLE)
+
+
+def _stampOf(nodes: Mapping[Modality, Any]) -> tuple[Any, ...]:
+    """Return what differs as soon as other volumes are meant, or others' voxels."""
+    stamps = []
+    for modality, node in nodes.items():
+        image = node.GetImageData()
+        stamps.append((modality, node.GetID(), None if image is None else image.GetMTime(), worldGeometry(node)))
+    return tuple(stamps)

@@ -54,6 +54,11 @@ class Interaction(slicer.util.VTKObservationMixin):
             self.addObserver(segmentation, event, self._onSegmentsChanged)
         self._later("surfaces", _SURFACES_MS, self._updateSurfaces)
 
+    @property
+    def pending(self) -> bool:
+        """Whether something that the user did is still to be handed to the session."""
+        return self._outdated or any(key != "surfaces" for key in self._timers)
+
     def close(self) -> None:
         """Stop listening and drop what was put off."""
         self.removeObservers()

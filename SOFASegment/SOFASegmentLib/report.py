@@ -1,17 +1,20 @@
-"""Boxes and report of a segmented case, as JSON: what was done to which images by which model, and what came out."""
+"""Boxes and report of a segmented case: what was done to which images by which model, and what came out."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sofa_engine import __version__
 from sofa_engine.errors import OutputError
-from sofa_engine.types import SUB_REGIONS
+from sofa_engine.types import SUB_REGIONS, LabelScheme
 from SOFASegmentLib.controller import SegmentController
 from SOFASegmentLib.i18n import tr as _
+from SOFASegmentLib.insights import Insights
 from SOFASegmentLib.live_case import LiveCase
+from SOFASegmentLib.volumes import caseFromVolumes
 
 
 def writeBoxes(controller: SegmentController, path: Path) -> Path:
@@ -35,11 +38,9 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
         path: JSON file; complete or not there at all.
 
     Raises:
-        OutputError: there is no result yet, or the file cannot be written.
+        OutputError: there is no result yet, it is changing, or the file cannot be written.
     """
-    live, insights = _live(controller), controller.insights
-    if insights is None:
-        raise OutputError(_("The volumes are still being measured; save the report again in a moment."))
+    live, insights = _measured(controller)
     model = live.model
     report = {
         "software": f"SOFA for 3D Slicer {__version__}",
@@ -68,6 +69,41 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
         "boxes": _boxes(live)["boxes"],
     }
     return _write(report, path)
+
+
+def htmlReport(controller: SegmentController, scheme: LabelScheme = LabelScheme.BRATS2020) -> Callable[[Path], Path]:
+    """Return what writes the page that `sofa segment --report` makes: volumes, pictures, attention, boxes, the model.
+
+    Everything that it needs is fetched at once; drawing takes seconds and may be done on another thread.
+
+    Args:
+        controller: of a case that has been segmented.
+        scheme: label values that the page explains.
+
+    Raises:
+        OutputError: there is no result yet, or it is changing.
+    """
+    # What draws pulls in matplotlib, which a panel that shows no report should not wait for.
+    from sofa_engine.report import report_dict, write_report
+    from sofa_engine.working_grid import to_working
+
+    live, _insights = _measured(controller)
+    state = controller.state
+    case = caseFromVolumes(state.inputs(), state.referenceModality())
+    facts, labels = report_dict(live.session, case, scheme=scheme), live.session.labels()
+    return lambda path: write_report(path, facts, to_working(case), labels)
+
+
+def _measured(controller: SegmentController) -> tuple[LiveCase, Insights]:
+    """Return what belongs together: the boxes of now with the volumes of before would be nobody's result."""
+    live, insights = _live(controller), controller.insights
+    if not controller.showsInputs:
+        raise OutputError(
+            _("Other volumes are chosen than those that were segmented; segment again, or choose them back.")
+        )
+    if insights is None or not controller.measured:
+        raise OutputError(_("The volumes are still being measured; save the report again in a moment."))
+    return live, insights
 
 
 def _boxes(live: LiveCase) -> dict[str, Any]:

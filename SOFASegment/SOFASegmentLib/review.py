@@ -21,11 +21,16 @@ class Review:
     """Asks the session about its result whenever there is nothing more urgent to do.
 
     Signals: `insightsChanged(Insights)`, `failed(str)`.
+
+    Attributes:
+        insights: what was last learnt; None until then.
+        current: whether that is about the segmentation as it is now.
     """
 
     def __init__(self, state: SceneState, jobs: JobQueue) -> None:
         self.insightsChanged, self.failed = Signal(), Signal()
         self.insights: Insights | None = None
+        self.current = False
         self.wantsConfidence = overlays.overlayShown(state)
         self._state = state
         self._jobs = jobs
@@ -37,11 +42,11 @@ class Review:
         """Ask about this case from now on; None to ask nothing any more."""
         self._live = live
         if live is None:
-            self.insights, self._fresh = None, True
+            self.insights, self._fresh, self.current = None, True, False
 
     def outdate(self) -> None:
         """Note that what is known is older than the segmentation."""
-        self._fresh = False
+        self._fresh = self.current = False
 
     def refresh(self) -> None:
         """Ask anew if what is known is outdated and nobody else needs the session."""
@@ -93,6 +98,7 @@ class Review:
 
     def _onInsights(self, insights: Insights) -> None:
         self.insights, self._fresh, self._uncertain = insights, True, -1
+        self.current = True
         showInsights(self._state, insights)
         self.insightsChanged.emit(insights)
 

@@ -13,7 +13,7 @@ import vtk
 
 from mrml_tools import Bench
 from mrml_views import SliceMouse
-from sofa_engine.box_file import read_box_file
+from sofa_engine.box_file import BoxFile, read_box_file
 from sofa_engine.errors import OutputError
 from sofa_engine.types import SUB_REGIONS, Box, LabelScheme, Modality, SubRegion
 from SOFASegmentLib import export, report, scene_state
@@ -71,6 +71,46 @@ def test_the_report_names_model_volumes_and_boxes(bench: Bench, tmp_path: Path):
     assert content["model"]["name"] == "thresholds"
     assert content["volumes_ml"]["WT"] == pytest.approx(bench.session.volumes_ml()["WT"], abs=1e-3)
     assert set(content["boxes"]) == {"ncr", "ed", "et"}
+
+
+def test_a_report_never_has_the_boxes_of_now_with_the_volumes_of_before(bench: Bench, tmp_path: Path):
+    bench.segment()
+    path = tmp_path / "report.json"
+    roi = bench.roi(SubRegion.ET)
+    bench.grab(roi)
+    bench.grow(roi, 4)
+    bench.letGo(roi)
+    refused = 0
+    while bench.scheduler.step():
+        try:
+            content = json.loads(report.writeReport(bench.controller, path).read_text(encoding="utf-8"))
+        except OutputError as error:
+            assert "still being measured" in str(error)
+            refused += 1
+            continue
+        assert content["volumes_ml"]["ET"] == pytest.approx(bench.session.volumes_ml()["ET"], abs=1e-3)
+        assert (
+            content["boxes"]
+            == BoxFile.of(bench.session.boxes(), bench.session.geometry).model_dump(mode="json")["boxes"]
+        )
+    assert refused > 1
+    assert path.is_file()
+
+
+def test_a_report_is_not_made_of_other_volumes_than_those_that_were_segmented(bench: Bench, tmp_path: Path):
+    bench.segment()
+    bench.state.setInputs({m: node for m, node in bench.nodes.items() if m is not Modality.T2})
+    with pytest.raises(OutputError, match="Other volumes are chosen"):
+        report.writeReport(bench.controller, tmp_path / "report.json")
+
+
+def test_the_page_shows_what_the_session_found(bench: Bench, tmp_path: Path):
+    bench.segment()
+    bench.drag(SubRegion.ET, 4)
+    page = report.htmlReport(bench.controller)(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Patient_t1c" in page
+    assert f"{bench.session.volumes_ml()['ET']:.2f}" in page
+    assert page.count("data:image/png") >= 2
 
 
 def test_dicom_export_is_told_what_is_missing_and_nothing_when_all_is_there(bench: Bench):
