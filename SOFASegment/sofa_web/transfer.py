@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import tempfile
+import time
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import BodyPartReader, web
 
-from sofa_engine.errors import InputError, SofaError
+from sofa_engine.errors import InputError, OutputError, SofaError
 from sofa_engine.types import LabelScheme
 from SOFASegmentLib import export, report
+from SOFASegmentLib.controller import Phase
 
 if TYPE_CHECKING:
     from sofa_web.logic.case import CaseLogic
@@ -26,6 +29,9 @@ _CHUNK = 1 << 20
 UPLOAD_BYTES = 2 << 30
 _MOST_FILES = 5000
 _MOST_LEVELS = 8
+#: A drag is settled and measured within seconds, on a slow machine within a minute.
+_SETTLE_S = 60.0
+_POLL_S = 0.05
 
 
 class Uploads:
@@ -88,11 +94,12 @@ class Downloads:
         self._workspace = workspace
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer a GET of `download/labels|boxes|report`."""
+        """Answer a GET of `download/labels|boxes|report|facts`."""
         what = request.match_info["what"]
         self._folder.mkdir(exist_ok=True)
         try:
-            path = self._write(self._workspace.controller, what, request.query.get("scheme", "2020"))
+            await self._settled(what)
+            path = await self._write(self._workspace.controller, what, request.query.get("scheme", "2020"))
         except SofaError as error:
             return web.Response(status=409, text=str(error))
         if what == "labels":
@@ -104,15 +111,27 @@ class Downloads:
             headers={"Content-Disposition": f'attachment; filename="{path.name}"', "Cache-Control": "no-store"},
         )
 
-    def _write(self, controller: SegmentController, what: str, scheme: str) -> Path:
+    async def _settled(self, what: str) -> None:
+        """Wait while a drag is still at work: half of it in a file would be nobody's result."""
+        controller, deadline = self._workspace.controller, time.monotonic() + _SETTLE_S
+        measures = what in {"report", "facts"}
+        while controller.phase is Phase.READY and (controller.changing or (measures and not controller.measured)):
+            if time.monotonic() > deadline:
+                raise OutputError("The segmentation is still changing; try again in a moment.")
+            await asyncio.sleep(_POLL_S)
+
+    async def _write(self, controller: SegmentController, what: str, scheme: str) -> Path:
         state = controller.state
+        if scheme not in set(LabelScheme):
+            raise InputError(f"“{scheme}” is no label scheme; choose 2020 or 2023.")
         if what == "labels":
-            if scheme not in set(LabelScheme):
-                raise InputError(f"“{scheme}” is no label scheme; choose 2020 or 2023.")
             return export.writeLabels(state, self._folder / export.proposedFileName(state), LabelScheme(scheme))
         if what == "boxes":
             return report.writeBoxes(controller, self._folder / export.proposedFileName(state, "_boxes.json"))
         if what == "report":
+            path = self._folder / export.proposedFileName(state, "_report.html")
+            return await asyncio.to_thread(report.htmlReport(controller, LabelScheme(scheme)), path)
+        if what == "facts":
             return report.writeReport(controller, self._folder / export.proposedFileName(state, "_report.json"))
         raise InputError(f"There is nothing called “{json.dumps(what)[1:-1]}” to download.")
 

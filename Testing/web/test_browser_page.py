@@ -90,7 +90,7 @@ def test_on_a_real_glioma_a_small_network_answers_and_the_export_is_what_its_ses
     exported = nifti(content)
     assert np.array_equal(np.asarray(exported.dataobj).T, session.labels(LabelScheme.BRATS2020))
     assert np.array_equal(exported.affine, nibabel.load(next(brats_case.glob("*t1ce.nii.gz"))).affine)
-    report = json.loads(guest.download("Report")[1])
+    report = json.loads(guest.download("Report (JSON)")[1])
     assert report["model"]["name"] == session.model.name
     for region, ml in session.volumes_ml().items():
         assert report["volumes_ml"][region] == pytest.approx(ml)

@@ -65,10 +65,13 @@ def test_the_exported_file_is_what_the_session_found_on_the_grid_of_the_input(gu
 
 
 def test_report_and_boxes_are_downloads_as_well(guest):
-    name, content = guest.download("Report")
+    name, content = guest.download("Report (JSON)")
     report = json.loads(content)
     assert name == "patient_t1ce_SOFA_report.json"
     assert report["volumes_ml"]["ET"] == pytest.approx(guest.volume("et"), abs=0.051)
+    name, content = guest.download("Report")
+    assert name == "patient_t1ce_SOFA_report.html"
+    assert b"patient_t1ce" in content and content.count(b"data:image/png") >= 2
     _name, content = guest.download("Boxes")
     assert json.loads(content)["boxes"] == report["boxes"]
 
@@ -88,6 +91,18 @@ def test_dragging_a_face_outward_grows_the_segment_and_undo_takes_it_back(guest)
     guest.page.keyboard.press("Control+y")
     assert guest.await_volume_other_than("et", before) == after
     guest.page.keyboard.press("Control+z")
+    assert guest.await_volume_other_than("et", after) == before
+
+
+def test_a_download_right_after_a_drag_waits_for_what_the_drag_does(guest):
+    guest.show_only("Axial")
+    before = guest.volume("et")
+    guest.open_panel("Export")
+    guest.drag_right_face(YELLOW, 60)
+    report = json.loads(guest.download("Report (JSON)")[1])
+    after = guest.await_volume_other_than("et", before)
+    assert report["volumes_ml"]["ET"] == pytest.approx(after, abs=0.051)
+    guest.button("Undo (Ctrl+Z)").click()
     assert guest.await_volume_other_than("et", after) == before
 
 

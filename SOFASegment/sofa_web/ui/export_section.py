@@ -23,7 +23,8 @@ def export_section() -> None:
         with html.Div(classes="d-flex flex-wrap ga-2"):
             for title, address in (
                 ("NIfTI", "`download/labels?scheme=${scheme}`"),
-                ("Report", "'download/report'"),
+                ("Report", "`download/report?scheme=${scheme}`"),
+                ("Report (JSON)", "'download/facts'"),
                 ("Boxes", "'download/boxes'"),
             ):
                 v.VBtn(
