@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from sofa_engine.errors import InputError
 from sofa_web.config import ViewConfig
+from sofa_web.gateway import Gateway
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
@@ -36,3 +39,16 @@ def test_behind_a_proxy_the_proxys_address_is_the_one_to_open():
     for wrong in ("mri.example/sofa", "ftp://mri.example", "https://", "https://mri.example/?token=1"):
         with pytest.raises(InputError, match="no address of a page"):
             ViewConfig(public_url=wrong).check()
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://mri.example", 401), ("http://127.0.0.1", 403), ("https://evil.example", 403)]
+)
+def test_a_proxy_that_hides_its_name_works_where_the_public_address_is_said(origin, status):
+    async def ask() -> int:
+        config = ViewConfig(behind_proxy=True, public_url="https://mri.example/sofa")
+        async with TestClient(TestServer(Gateway(config, None).app())) as client:
+            # Without the cookie, so that who gets past the look at the origin is asked for the token.
+            return (await client.get("/", headers={"Origin": origin})).status
+
+    assert asyncio.run(ask()) == status
