@@ -15,7 +15,9 @@ from SOFASegmentLib.scene_state import CONFIDENCE, SceneState, nodesByClass
 #: Voxels that are surer than this are left uncoloured.
 _SURE = 0.8
 _OPACITY = 0.6
-_COLOURS = "vtkMRMLColorTableNodeFileHotToColdRainbow.txt"
+#: Red where the model is least sure, blue where it nearly is. A table of MRML itself: those that Slicer reads from
+#: files are absent where MRML runs without Slicer, and without a table nothing is drawn.
+_COLOURS = "vtkMRMLColorTableNodeRainbow"
 _BEFORE = "SOFA.foregroundBefore."
 
 

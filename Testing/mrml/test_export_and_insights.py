@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import slicer
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 from mrml_tools import Bench
 from mrml_views import SliceMouse
@@ -179,6 +181,14 @@ def test_jumping_to_an_uncertain_slice_turns_the_view_to_it(bench: Bench, axialV
     assert axialView.view.get_view_node().GetSliceOffset() == pytest.approx(offsets[0])
 
 
+def colours(display: Any) -> np.ndarray:
+    """What a volume's display node draws, int RGBA (voxels, 4)."""
+    display.UpdateImageDataPipeline()
+    pipeline = display.GetOutputImageDataConnection().GetProducer()
+    pipeline.Update()
+    return vtk_to_numpy(pipeline.GetOutputDataObject(0).GetPointData().GetScalars()).astype(int)
+
+
 def test_confidence_lies_over_the_views_and_gives_way_to_what_was_there(bench: Bench, axialView: SliceMouse):
     bench.segment()
     axialView.show(bench.nodes[Modality.T1C], bench.nodes[Modality.FLAIR])
@@ -187,6 +197,10 @@ def test_confidence_lies_over_the_views_and_gives_way_to_what_was_there(bench: B
     overlay = bench.state.get(scene_state.CONFIDENCE)
     assert axialView.view.get_foreground_volume_id() == overlay.GetID()
     assert np.allclose(slicer.util.arrayFromVolume(overlay), bench.session.confidence(), atol=1e-3)
+    drawn = colours(overlay.GetDisplayNode())
+    sure = slicer.util.arrayFromVolume(overlay).ravel() > 0.8
+    assert np.array_equal(drawn[:, 3] == 0, sure)
+    assert np.all(np.ptp(drawn[~sure, :3], axis=1) > 100)
 
     bench.drag(SubRegion.ET, 5)
     assert np.allclose(slicer.util.arrayFromVolume(overlay), bench.session.confidence(), atol=1e-3)
