@@ -15,7 +15,7 @@ from fakes import ThresholdPredictor
 from sofa_engine.opening import open_case
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import LabelScheme, SubRegion
-from web_tools import Server, write_case
+from web_tools import Server, until, write_case
 from web_visit import Visit, nifti
 
 #: Enhancing tumour's box, as `SOFASegmentLib.appearance` colours it.
@@ -132,27 +132,22 @@ def test_a_box_is_deleted_and_brought_back_from_its_menu(guest):
 def test_an_uncertain_slice_is_one_click_away_and_the_keys_go_on(guest):
     guest.show_only("Axial")
     slices = guest.page.locator("[data-test=uncertain]")
-    position = guest.page.get_by_role("slider", name="Axial slice position in millimetres")
-    seen = set()
+    listed = [float(text.split()[1]) for text in slices.locator(".sofa-slice").all_inner_texts()]
     for row in range(3):
         slices.nth(row).click()
-        guest.page.wait_for_timeout(700)
-        seen.add(position.get_attribute("aria-valuenow"))
-    assert len(seen) == len({slices.nth(row).inner_text().split()[0] for row in range(3)})
-    before = position.get_attribute("aria-valuenow")
+        until(lambda row=row: guest.position("Axial") == listed[row])
     guest.page.locator(".sofa-brand").click()
+    before = guest.position("Axial")
     for _ in range(2):
         guest.page.keyboard.press("n")
-        guest.page.wait_for_timeout(700)
-    assert position.get_attribute("aria-valuenow") != before
+        before = guest.await_other_position("Axial", before)
 
 
 def test_confidence_and_attention_are_shown(guest):
     guest.show_only("Axial")
     seen = guest.quiet_picture().astype(int)
     guest.page.get_by_label("Colour what the model is unsure of").click()
-    guest.page.wait_for_timeout(1500)
-    changed = guest.quiet_picture().astype(int)
+    changed = guest.await_other_picture(seen).astype(int)
     # Blue lies over the image where the model is nearly sure; no segment is blue.
     assert (
         np.count_nonzero((changed[..., 2] - changed[..., :2].max(axis=-1) > 40) & np.any(changed != seen, axis=-1)) > 20

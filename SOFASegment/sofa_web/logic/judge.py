@@ -47,8 +47,14 @@ class JudgeLogic:
             controller.setConfidenceVisible(confidence_visible)
 
     def _on_insights(self, insights: Insights) -> None:
+        position = self._workspace.controller.slicePosition
         self._state.uncertain = [
-            {"slice": s.slice_index, "region": s.sub_region.title, "percent": round(100 * s.confidence)}
+            {
+                "slice": s.slice_index,
+                "position": position(s.slice_index),
+                "region": s.sub_region.title,
+                "percent": round(100 * s.confidence),
+            }
             for s in insights.uncertainSlices
         ]
         self._state.attention = [

@@ -27,7 +27,12 @@ def display_section(page: Page) -> None:
                 disabled=("!volumes.length",),
             )
         _slider("foreground_opacity", "Opacity of what lies over it", disabled="!foreground")
-        html.Div("Window", classes="text-caption")
+        html.Div(
+            "Window {{ (window[1] - window[0]).toPrecision(3) }}, "
+            "level {{ ((window[0] + window[1]) / 2).toPrecision(3) }}",
+            v_if=("volumes.length",),
+            classes="text-caption",
+        )
         v.VRangeSlider(
             v_model=("window",),
             min=("window_least",),

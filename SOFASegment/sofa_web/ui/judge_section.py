@@ -22,6 +22,11 @@ def judge_section(page: Page) -> None:
             hide_details=True,
             disabled=("phase !== 'ready'",),
         )
+        html.P(
+            "From red, hardly better than a guess, to blue, nearly sure; what is surer stays uncoloured.",
+            v_if=("confidence_visible",),
+            classes="text-caption text-medium-emphasis",
+        )
         with html.Div(classes="d-flex align-center mt-2"):
             html.H3("Slices worth a look", classes="text-subtitle-2 flex-grow-1")
             for icon, title, step in (
@@ -48,7 +53,7 @@ def judge_section(page: Page) -> None:
                 click=(page.judge.jump, "[s.slice]"),
                 raw_attrs=['data-test="uncertain"'],
             ):
-                html.Span("{{ s.slice }}", classes="sofa-slice", title="Slice of the session's grid")
+                html.Span("{{ s.position }}", classes="sofa-slice")
                 html.Span("{{ s.region }}", classes="flex-grow-1")
                 html.Span("{{ s.percent }} % sure", classes="sofa-number text-medium-emphasis")
         _attention()

@@ -10,6 +10,7 @@ _KEYS = (
     ("Drag the middle of a box", "move it"),
     ("Wheel", "go through the slices"),
     ("Right button", "zoom; in 3D too"),
+    ("Middle button", "move the picture"),
     ("Shift and move", "crosshair; the other views follow"),
     ("Left button in 3D", "turn"),
     ("S", "segment, or cancel"),
