@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 from typing import Annotated, Any, NamedTuple
 
@@ -125,4 +126,6 @@ def _sofa(
 def run() -> None:
     """Run the command line of this process; `kill` ends it as cleanly as Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What PyTorch cannot do on an Apple GPU it then does on the CPU; read when a sub-command imports torch.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     app(prog_name="sofa")

@@ -14,6 +14,9 @@ from sofa_engine.errors import InputError
 
 #: mallopt parameters of glibc (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+#: Devices that lack 3D layers, or had wrong ones: PyTorch's mps cannot average over 3D cells, and in some versions its
+#: 3D convolution answers wrongly without a word (pytorch/pytorch issues 141287 and 197114).
+_WITHOUT_VOLUMES = frozenset({"mps"})
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -51,6 +54,11 @@ def choose_precision(device: torch.device) -> torch.dtype:
     if device.type == "cpu" and _bfloat16_pays():
         return torch.bfloat16
     return torch.float32
+
+
+def device_for_volumes(device: torch.device) -> torch.device:
+    """Return where the 3D layers of a network on this device run: there too, but beside an Apple GPU on the CPU."""
+    return torch.device("cpu") if device.type in _WITHOUT_VOLUMES else device
 
 
 def choose_feature_bytes(device: torch.device) -> int:

@@ -52,9 +52,7 @@ class SliceFrame:
             float32 (..., *padded) in 0..1.
         """
         if self.scaled != self.size:
-            rows = _area_weights(self.size[0], self.scaled[0]).to(slices)
-            columns = _area_weights(self.size[1], self.scaled[1]).to(slices)
-            slices = rows @ slices @ columns.T
+            slices = self._averaged(slices)
         if config.normalisation == "slice":
             low, high = slices.amin(dim=(-2, -1), keepdim=True), slices.amax(dim=(-2, -1), keepdim=True)
             slices = (slices - low) / (high - low).clamp_min(1e-8)
@@ -86,11 +84,17 @@ class SliceFrame:
         """
         logits = torch.logit(probabilities.float().clamp(_NEVER, 1 - _NEVER))
         if self.scaled != self.size:
-            logits = torch.nn.functional.interpolate(logits[None], size=self.scaled, mode="area")[0]
+            logits = self._averaged(logits)
         below, right = self.padded[0] - self.scaled[0], self.padded[1] - self.scaled[1]
         # A cell across the slice's edge is worth what lies inside.
         padded = torch.nn.functional.pad(logits[None], (0, right, 0, below), mode="replicate")[0]
         return torch.nn.functional.avg_pool2d(padded, pixel)
+
+    def _averaged(self, images: Tensor) -> Tensor:
+        """Resize float32 (..., *size) to `scaled` by area; PyTorch's own way is not there for every size on mps."""
+        rows = _area_weights(self.size[0], self.scaled[0]).to(images)
+        columns = _area_weights(self.size[1], self.scaled[1]).to(images)
+        return rows @ images @ columns.T
 
 
 def _area_weights(source: int, target: int) -> Tensor:

@@ -20,7 +20,7 @@ from sofa_engine.model.network import Fused, RegionFeatures, SofaModel
 from sofa_engine.model.prior import Prompt
 from sofa_engine.predictor import SlicePrediction
 from sofa_engine.progress import CancelToken, Progress, ProgressCallback
-from sofa_engine.runtime import choose_feature_bytes, choose_precision
+from sofa_engine.runtime import choose_feature_bytes, choose_precision, device_for_volumes
 from sofa_engine.slice_frame import SliceFrame
 from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
 
@@ -81,7 +81,8 @@ class TorchPredictor:
         """
         self._device = torch.device(device)
         self._precision = precision or choose_precision(self._device)
-        self._model = prepare_for_inference(model).to(self._device)
+        self._volume_device = device_for_volumes(self._device)
+        self._model = _placed(prepare_for_inference(model), self._device, self._volume_device)
         self._info = info
         # On a CPU larger batches are not faster, and a stem that halves less makes each slice need more memory.
         self._batch = model.config.encoder.stem_stride if self._device.type == "cpu" else _GPU_SLICES
@@ -126,7 +127,7 @@ class TorchPredictor:
         if coarse is not None:
             case.worth[:] = np.isin(np.arange(depth), slices_worth_encoding(coarse, spacing[0]))
             case.asked[:] = case.worth
-            case.coarse = coarse.half()
+            case.coarse = coarse.half().to(self._device)
         wanted = np.flatnonzero(case.worth)
         if cancel is not None:
             cancel.check()
@@ -143,8 +144,8 @@ class TorchPredictor:
             return None
         full = case.volume.new_zeros(len(MODALITIES), *case.volume.shape[1:])
         full[[MODALITIES.index(m) for m in case.modalities]] = case.volume / 255
-        with self._autocast():
-            logits = localiser.locate(full.to(self._device), spacing)
+        with self._autocast(self._volume_device):
+            logits = localiser.locate(full.to(self._volume_device), spacing)
         return mask_cells(logits, (len(case.features), *frame.scaled), frame.padded, self._model.mask_pixel)
 
     def _keep(self, case: _Kept, slices: np.ndarray, cancel: CancelToken | None) -> Iterator[int]:
@@ -320,8 +321,9 @@ class TorchPredictor:
             raise SofaError("No case is encoded: run the first pass before refining.")
         return self._case
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, self._precision, enabled=self._precision is not torch.float32)
+    def _autocast(self, device: torch.device | None = None) -> torch.autocast:
+        kind = (device or self._device).type
+        return torch.autocast(kind, self._precision, enabled=self._precision is not torch.float32)
 
     def _working(self, tensor: Tensor) -> Tensor:
         return tensor if self._precision is not torch.float32 else tensor.float()
@@ -378,6 +380,14 @@ def prepare_for_inference(model: SofaModel) -> SofaModel:
         if hasattr(parent, "fused_attn"):
             parent.fused_attn = False
     return model.channels_last()
+
+
+def _placed(model: SofaModel, device: torch.device, volume_device: torch.device) -> SofaModel:
+    """Move a network to its device, the localiser to the one for volumes."""
+    localiser, model.localiser = model.localiser, None
+    model.to(device)
+    model.localiser = None if localiser is None else localiser.to(volume_device)
+    return model
 
 
 def _row(fused: Fused, index: int) -> Fused:

@@ -172,6 +172,8 @@ class LocalEngine:
             }
         )
         environment = {
+            # What PyTorch cannot do on an Apple GPU it then does on the CPU; read when torch is imported.
+            "PYTORCH_ENABLE_MPS_FALLBACK": "1",
             **os.environ,
             **self._environment,
             CONFIG_VARIABLE: config.model_dump_json(),

@@ -7,10 +7,12 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
+from sofa_engine import runtime
 from sofa_engine.api import ModelInfo
 from sofa_engine.model.config import LocaliserConfig, ModelConfig
 from sofa_engine.model.localiser import Localiser, agreed, mask_cells, slices_worth_encoding, sub_regions, to_cells
 from sofa_engine.model.network import SofaModel
+from sofa_engine.runtime import device_for_volumes
 from sofa_engine.torch_predictor import TorchPredictor
 from sofa_engine.types import MODALITIES, SubRegion
 
@@ -111,6 +113,23 @@ def encoded(predictor: TorchPredictor, monkeypatch: pytest.MonkeyPatch) -> list[
     images = np.random.default_rng(0).uniform(0, 255, (4, *SHAPE)).astype(np.float32)
     predictor.encode(images, MODALITIES)
     return seen
+
+
+def test_beside_an_apple_gpu_the_localiser_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_for_volumes(torch.device("mps")).type == "cpu"
+    assert device_for_volumes(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    # No Apple GPU is at hand: "meta" is a second device as well, one that keeps shapes alone.
+    monkeypatch.setattr(runtime, "_WITHOUT_VOLUMES", frozenset({"meta"}))
+    config = ModelConfig.model_validate({**tiny_model().config.model_dump(), "localiser": SMALL.model_dump()})
+    predictor = TorchPredictor(
+        SofaModel(config), ModelInfo("tiny", "0" * 64, "tiny", "default", "meta", trained=False), device="meta"
+    )
+    monkeypatch.setattr(predictor, "_keep", lambda *_: ())
+    predictor.encode(np.random.default_rng(0).uniform(0, 255, (4, *SHAPE)).astype(np.float32), MODALITIES)
+    assert predictor._model.localiser is not None and predictor._case is not None and predictor._case.coarse is not None
+    assert {p.device.type for p in predictor._model.localiser.parameters()} == {"cpu"}
+    assert {p.device.type for p in predictor._model.image_encoder.parameters()} == {"meta"}
+    assert predictor._case.coarse.device.type == "meta", "its vote is wanted where the first pass runs"
 
 
 def test_only_slices_around_the_tumour_are_encoded(predictor: TorchPredictor, encoded: list[int]) -> None:

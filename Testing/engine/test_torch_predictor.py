@@ -220,3 +220,16 @@ def test_a_published_checkpoint_segments_without_training(tmp_path: Path) -> Non
     predictor.encode(np.random.default_rng(0).uniform(0, 255, (1, 1, 60, 48)).astype(np.float32), (Modality.FLAIR,))
     answer = predictor.prompt(SubRegion.ED, np.array([0]), np.array([[10, 10, 40, 40]]))
     assert answer.probabilities.shape == (1, 60, 48)
+
+
+def test_a_belief_is_brought_to_any_size_without_pooling_that_apple_gpus_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = SliceFrame((240, 200), (256, 213), (256, 256))
+    flat = torch.full((3, 240, 200), 0.8)
+
+    def lacking(*_: object) -> None:
+        raise RuntimeError("Adaptive pool MPS: input sizes must be divisible by output sizes.")
+
+    monkeypatch.setattr(torch._C._nn, "adaptive_avg_pool2d", lacking)
+    cells = frame.cells(flat, 4)
+    assert cells.shape == (3, 64, 64)
+    torch.testing.assert_close(cells.sigmoid(), torch.full((3, 64, 64), 0.8))

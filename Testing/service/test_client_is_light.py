@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import sofa_service
+from sofa_cli import main
+from sofa_service.errors import StartError
+from sofa_service.launcher import LocalEngine
 
 _PACKAGES = Path(sofa_service.__file__).parents[1]
 
@@ -54,3 +59,22 @@ def test_a_face_works_through_a_case_without_ever_importing_torch():
     seen = json.loads(run.stdout)
     assert seen["patches"] > 0 and not seen["torch"]
     assert seen["mib"] < 300  # torch alone takes more
+
+
+def test_torch_is_allowed_to_leave_to_the_cpu_what_an_apple_gpu_lacks(monkeypatch):
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
+    started = {}
+
+    def popen(_command, *, env, **_options):
+        started.update(env)
+        raise FileNotFoundError(2, "not started in this test")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(StartError):
+        LocalEngine().start()
+    assert started["PYTORCH_ENABLE_MPS_FALLBACK"] == "1"
+    seen = []
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(main, "app", lambda **_: seen.append(os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK")))
+    main.run()
+    assert seen == ["1"]

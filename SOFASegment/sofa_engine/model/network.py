@@ -136,7 +136,8 @@ class SofaModel(nn.Module):
             if len(index) == batch * count:
                 return x.unflatten(0, (batch, count))
             full = x.new_zeros(batch * count, *x.shape[1:])
-            return full.index_copy(0, index, x).unflatten(0, (batch, count))
+            full[index] = x  # older PyTorch has no index_copy on mps
+            return full.unflatten(0, (batch, count))
 
         fused, alpha = self.attention(spread(maps), present)
         fine = tuple(fuse(spread(level), alpha, present) for level in early[: self.config.detail])
