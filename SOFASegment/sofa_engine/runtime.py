@@ -74,7 +74,8 @@ def choose_feature_bytes(device: torch.device) -> int:
 
 @cache
 def _bfloat16_pays() -> bool:
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    # PyTorch's macOS wheels come without oneDNN, whose operators are then not even there to be asked.
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
 
     def seconds(dtype: torch.dtype) -> float:
