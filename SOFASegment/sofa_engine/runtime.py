@@ -14,6 +14,8 @@ from sofa_engine.errors import InputError
 
 #: mallopt parameters of glibc (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+#: Compute capability of the first NVIDIA GPUs that compute in bfloat16.
+_AMPERE = (8, 0)
 #: Devices that lack 3D layers, or had wrong ones: PyTorch's mps cannot average over 3D cells, and in some versions its
 #: 3D convolution answers wrongly without a word (pytorch/pytorch issues 141287 and 197114).
 _WITHOUT_VOLUMES = frozenset({"mps"})
@@ -46,11 +48,13 @@ def choose_device(name: str = "auto") -> torch.device:
 def choose_precision(device: torch.device) -> torch.dtype:
     """Return what autocast should compute in on this device.
 
-    On a GPU bfloat16 where the hardware has it, else float16. On a CPU bfloat16 only where a small matrix product
-    shows that it is faster: processors without AVX512-BF16 or AMX emulate it, many times slower than float32.
+    On a GPU bfloat16 where the hardware has it (NVIDIA's from Ampere on; earlier ones emulate it slowly), else float32:
+    float16 ends at 65504, and nobody has measured whether the activations stay below that. On a CPU bfloat16 only where
+    a small matrix product shows that it is faster: processors without AVX512-BF16 or AMX emulate it, many times slower
+    than float32.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= _AMPERE else torch.float32
     if device.type == "cpu" and _bfloat16_pays():
         return torch.bfloat16
     return torch.float32
