@@ -8,6 +8,7 @@ import torch
 
 from sofa_engine.api import ModelInfo
 from sofa_engine.case import Case
+from sofa_engine.memory import told_when_short
 from sofa_engine.model.checkpoint import load_checkpoint
 from sofa_engine.options import SessionOptions
 from sofa_engine.runtime import choose_device
@@ -16,6 +17,7 @@ from sofa_engine.torch_predictor import TorchPredictor
 from sofa_engine.weights import default_checkpoint
 
 
+@told_when_short
 def load_predictor(
     weights: Path | None = None,
     device: str = "auto",
@@ -35,6 +37,7 @@ def load_predictor(
     Raises:
         WeightsError: the checkpoint cannot be used.
         InputError: the device is not there.
+        OutOfMemoryError: its memory does not hold the model.
     """
     target = choose_device(device)
     model, info = load_checkpoint(weights if weights is not None else default_checkpoint())

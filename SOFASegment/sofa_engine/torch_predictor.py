@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from sofa_engine.api import ModelInfo
-from sofa_engine.errors import OutOfMemoryError, SofaError
+from sofa_engine.errors import SofaError
 from sofa_engine.feature_store import FeatureStore
+from sofa_engine.memory import give_back, is_out_of_memory, told_when_short
 from sofa_engine.model.localiser import agreed, mask_cells, slices_worth_encoding
 from sofa_engine.model.network import Fused, RegionFeatures, SofaModel
 from sofa_engine.model.prior import Prompt
@@ -58,7 +59,10 @@ class _Kept:
 
 
 class TorchPredictor:
-    """Implements `sofa_engine.predictor.Predictor` with PyTorch on one device."""
+    """Implements `sofa_engine.predictor.Predictor` with PyTorch on one device.
+
+    Every verb raises `OutOfMemoryError` where the device's memory does not hold what it needs.
+    """
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class TorchPredictor:
         """What the network computes in."""
         return self._precision
 
+    @told_when_short
     @torch.inference_mode()
     def encode(
         self,
@@ -178,6 +183,7 @@ class TorchPredictor:
         )
         return [_row(kept, i) for i in range(len(slices))]
 
+    @told_when_short
     @torch.inference_mode()
     def segment(self, slices: np.ndarray, *, cancel: CancelToken | None = None) -> SlicePrediction:
         """Decode slices without a box, for all sub-regions; see `Predictor.segment`.
@@ -223,6 +229,7 @@ class TorchPredictor:
         quality = quality.float().clamp(0, 1).cpu()
         return masks.unflatten(0, (count, regions)), quality.unflatten(0, (count, regions))
 
+    @told_when_short
     @torch.inference_mode()
     def prompt(
         self,
@@ -272,6 +279,7 @@ class TorchPredictor:
             logits, quality = self._model.second_pass(features, prompt, belief)
         return case.frame.masks(logits).sigmoid().cpu(), quality.float().clamp(0, 1).cpu()
 
+    @told_when_short
     @torch.inference_mode()
     def believe(self, probabilities: np.ndarray) -> None:
         """Take over another belief than the first pass's own; see `Predictor.believe`."""
@@ -280,6 +288,7 @@ class TorchPredictor:
             likely = torch.from_numpy(np.asarray(probabilities[:, z], dtype=np.float32)).to(self._device)
             case.belief[z] = case.frame.cells(likely, self._model.mask_pixel).half()
 
+    @told_when_short
     @torch.inference_mode()
     def look_ahead(self) -> bool:
         """Encode one batch of the slices that wait for a box, nearest to the tumour first; see `Predictor`."""
@@ -293,6 +302,7 @@ class TorchPredictor:
             pass
         return waiting.size > self._batch
 
+    @told_when_short
     def attention(self) -> np.ndarray:
         """Return the modality weights, float16 (3, M, D, h, w); see `Predictor.attention`."""
         case = self._encoded()
@@ -313,8 +323,7 @@ class TorchPredictor:
     def release(self) -> None:
         """Forget the case and free its memory; the model stays loaded."""
         self._case = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back(self._device)
 
     def _encoded(self) -> _Kept:
         if self._case is None:
@@ -342,11 +351,7 @@ class TorchPredictor:
     def _in_batches(
         self, items: np.ndarray, compute: Callable[[np.ndarray], T], cancel: CancelToken | None
     ) -> Iterator[T]:
-        """Yield `compute` of runs of `items`; the batch is halved, for good, where the GPU's memory does not hold it.
-
-        Raises:
-            OutOfMemoryError: not even one item fits.
-        """
+        """Yield `compute` of runs of `items`; the batch is halved, for good, where memory does not hold it."""
         done = 0
         while done < len(items):
             if cancel is not None:
@@ -354,14 +359,11 @@ class TorchPredictor:
             batch = items[done : done + self._batch]
             try:
                 result = compute(batch)
-            except torch.cuda.OutOfMemoryError as error:
-                if len(batch) == 1:
-                    raise OutOfMemoryError(
-                        "The GPU's memory does not hold a single slice; close other programs that use it, or choose "
-                        "the CPU as device."
-                    ) from error
+            except RuntimeError as error:
+                if len(batch) == 1 or not is_out_of_memory(error):
+                    raise
                 self._batch = len(batch) // 2
-                torch.cuda.empty_cache()
+                give_back(self._device)
                 continue
             yield result
             done += len(batch)

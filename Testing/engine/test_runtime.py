@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from sofa_engine import runtime
+from sofa_engine import loading, runtime
+from sofa_engine.errors import OutOfMemoryError
 from sofa_engine.runtime import choose_precision
 
 
@@ -43,3 +46,12 @@ def test_a_gpu_computes_in_bfloat16_only_where_it_does_not_emulate_it(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)  # what PyTorch says of them all
     assert choose_precision(torch.device("cuda", 1)) is precision, card
     assert asked == [torch.device("cuda", 1)], "the card that is used, not the first one"
+
+
+def test_a_gpu_that_others_have_filled_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(loading, "TorchPredictor", full)
+    with pytest.raises(OutOfMemoryError, match="close other programs that use it"):
+        loading.load_predictor(checkpoint, "cpu")

@@ -185,8 +185,53 @@ def test_a_gpu_that_holds_no_slice_at_all_is_said_in_a_sentence(
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setattr(predictor, "_encode_batch", full)
-    with pytest.raises(OutOfMemoryError, match="does not hold a single slice"):
+    with pytest.raises(OutOfMemoryError, match="GPU's memory does not hold this case"):
         predictor.encode(images, MODALITIES)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "choose the CPU as device"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)."), "choose the CPU as device"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried."),
+            "There is not enough memory for this case",
+        ),
+    ],
+    ids=["cuda", "mps", "cpu"],
+)
+@pytest.mark.parametrize("verb", ["encode", "believe", "attention"])
+def test_memory_that_is_short_outside_of_batches_is_said_in_a_sentence(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch, error: RuntimeError, sentence: str, verb: str
+) -> None:
+    predictor = predictor_of(tiny_model())
+    predictor.encode(images, MODALITIES)
+
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(predictor, "_locate", full)
+    monkeypatch.setattr(SliceFrame, "cells", full)
+    monkeypatch.setattr(torch_predictor.torch, "stack", full)
+    given = {"encode": (images, MODALITIES), "believe": (np.zeros((3, *SHAPE)),), "attention": ()}
+    with pytest.raises(OutOfMemoryError, match=sentence):
+        getattr(predictor, verb)(*given[verb])
+
+
+def test_other_errors_of_the_network_stay_what_they_are(
+    model: SofaModel, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, sizes = predictor_of(model), []
+
+    def broken(_volume: torch.Tensor, _index: list[int], _frame: SliceFrame, slices: np.ndarray) -> list:
+        sizes.append(len(slices))
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(predictor, "_encode_batch", broken)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        predictor.encode(images, MODALITIES)
+    assert len(sizes) == 1, "a smaller batch would not help"
 
 
 def test_stock_weights_see_slices_as_their_authors_prepared_them() -> None:
