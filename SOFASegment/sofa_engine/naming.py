@@ -8,30 +8,47 @@ from sofa_engine.types import Modality
 
 #: Names in use: BraTS up to 2020 (t1ce) and from 2023 (t1n, t1c, t2w, t2f), BIDS (T1w), clinics (t1gd, t1post, t1km).
 _ALIASES: dict[str, Modality] = {
-    **dict.fromkeys(("t1", "t1n", "t1w", "t1pre", "t1native"), Modality.T1),
+    **dict.fromkeys(("t1", "t1n", "t1w", "t1pre", "t1native", "t1flair", "t1wflair"), Modality.T1),
     **dict.fromkeys(("t1c", "t1ce", "t1gd", "t1post", "t1km", "t1contrast", "t1cw", "t1wce"), Modality.T1C),
     **dict.fromkeys(("t2", "t2w"), Modality.T2),
     **dict.fromkeys(("flair", "fla", "t2f", "t2flair", "flairw"), Modality.FLAIR),
 }
 #: Words that make a T1 a T1c wherever they stand ("ce-gadolinium_T1w", "AX T1 POST").
 _CONTRAST = frozenset({"post", "postcontrast", "gd", "gad", "gado", "gadolinium", "ce", "contrast", "km", "enhanced"})
-#: Words that take that back ("T1 pre contrast", "T1 w/o contrast").
-_NO_CONTRAST = frozenset({"pre", "precontrast", "native", "non", "no", "without", "wo"})
+#: Words that take that back wherever they stand ("T1 pre contrast"), and right before such a word ("w/o contrast").
+_BEFORE_CONTRAST = frozenset({"pre", "precontrast", "native"})
+_NO = frozenset({"non", "no", "without", "wo"})
+#: Words between the two that change nothing ("without IV contrast").
+_FILLERS = frozenset({"iv", "i", "v"})
 #: Words of images that are not anatomical sequences, whatever else their name says.
 _DERIVED = frozenset(
     {"map", "adc", "dwi", "dti", "swi", "dsc", "dce", "perf", "perfusion", "localizer", "localiser", "scout", "survey"}
-    | {"mip", "t2star", "prob", "probs", "probability", "probabilities"}
+    | {"mip", "t2star", "prob", "probs", "probability", "probabilities", "subtraction", "subtracted"}
 )
 _LABEL_WORDS = frozenset(
     {"gt", "truth", "groundtruth", "segmentation", "labels", "labelmap", "roi", "pred", "prediction"}
 )
 _LABEL_ENDINGS = ("seg", "mask", "label")
+#: What is written in other ways than words: pattern and the words that it stands for.
+_SIGNS = (
+    (re.compile(r"t2\*"), "t2star"),
+    (re.compile(r"w/o"), "without"),
+    # "+C" and "C+" beside "C-" and " -C", while the hyphen of "T1-C" only joins.
+    (re.compile(r"\+ ?c(?![a-z0-9])|(?<![a-z0-9])c ?\+"), " contrast "),
+    (re.compile(r"(?<![a-z0-9])c-(?![a-z0-9])|(?<=\s)-c(?![a-z0-9])"), " without contrast "),
+    (re.compile(r"(pre|post)[ _-]?op(?=erativ|[^a-z]|$)"), r"\1op"),
+    # BIDS and others call a subject "sub"; elsewhere it is a subtraction.
+    (re.compile(r"^sub-|(?<![a-z0-9])sub[ _-]?(?=[0-9])"), "subject "),
+    (re.compile(r"(?<![a-z0-9])sub(?![a-z0-9])"), "subtraction"),
+)
 
 
 def tokens_of(name: str) -> list[str]:
-    """Split a name at everything that is neither a letter nor a digit, in lower case ("T2*" becomes "t2star")."""
-    name = name.lower().replace("t2*", "t2star").replace("w/o", "without")
-    return re.findall(r"[a-z0-9]+", re.sub(r"post[ _-]?op", "postop", name))
+    """Split a name at everything that is neither a letter nor a digit, in lower case; "+C" becomes a word."""
+    name = name.lower()
+    for sign, words in _SIGNS:
+        name = sign.sub(words, name)
+    return re.findall(r"[a-z0-9]+", name)
 
 
 def is_label_name(name: str) -> bool:
@@ -60,6 +77,7 @@ def modality_of(name: str) -> Modality | None:
 
 
 def _names_contrast(tokens: list[str]) -> bool:
-    if _NO_CONTRAST.intersection(tokens):
+    if _BEFORE_CONTRAST.intersection(tokens):
         return False
-    return bool(_CONTRAST.intersection(tokens))
+    words = [token for token in tokens if token not in _FILLERS]
+    return any(word in _CONTRAST and before not in _NO for before, word in zip(["", *words], words, strict=False))
