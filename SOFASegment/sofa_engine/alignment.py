@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +16,7 @@ from sofa_engine.itk_images import to_itk
 from sofa_engine.progress import Progress, ProgressCallback
 from sofa_engine.reading import Volume
 from sofa_engine.types import MODALITIES, Modality
+from sofa_engine.voxels import sound_voxels
 
 #: Which sequence's grid the case gets where nothing is asked for: enhancing tumour is drawn on T1c.
 _REFERENCE_ORDER = (Modality.T1C, Modality.FLAIR, Modality.T2, Modality.T1)
@@ -52,13 +54,14 @@ def align(
         progress: told before each sequence.
 
     Raises:
-        InputError: the reference is not among the sequences, or a sequence shares no space with it.
+        InputError: the reference is not among the sequences, or a sequence is empty or shares no space with it.
     """
     if not volumes:
         raise InputError("No sequence was given; at least one of T1, T1c, T2 and FLAIR is needed.")
     chosen = next(m for m in _REFERENCE_ORDER if m in volumes) if reference is None else reference
     if chosen not in volumes:
         raise InputError(f"The reference {chosen.title} is not among the sequences; choose one that is there.")
+    volumes = {m: _sound(volume) for m, volume in volumes.items()}
     fixed = volumes[chosen]
     present = tuple(m for m in MODALITIES if m in volumes)
     images: dict[Modality, np.ndarray] = {}
@@ -118,6 +121,12 @@ def rigid_transform(fixed: Volume, moving: Volume) -> sitk.Transform:
         ) from error
     start.SetParameters([round(value, 6) for value in start.GetParameters()])
     return start
+
+
+def _sound(volume: Volume) -> Volume:
+    """Return a volume of numbers alone, for interpolation spreads those that are none."""
+    array, warnings = sound_voxels(volume.array, volume.source)
+    return volume if array is volume.array else replace(volume, array=array, warnings=(*volume.warnings, *warnings))
 
 
 def _resample(moving: Volume, grid: Geometry, transform: sitk.Transform) -> np.ndarray:

@@ -14,6 +14,7 @@ from sofa_engine.geometry import Geometry
 from sofa_engine.integrity import check_compressed, damaged
 from sofa_engine.itk_images import geometry_of
 from sofa_engine.nifti import NIFTI_SUFFIXES, is_nifti, open_nifti, read_voxels
+from sofa_engine.voxels import sound_voxels
 
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
@@ -27,7 +28,7 @@ class Volume:
     """One sequence on its own grid.
 
     Attributes:
-        array: float32 (D, H, W), raw intensities, all finite.
+        array: float32 (D, H, W), raw intensities; those of `read_volume` are all finite.
         geometry: its grid.
         source: where it was read from, for reports and messages.
         warnings: sentences about what was unusual.
@@ -138,16 +139,13 @@ def _checked(array: np.ndarray, geometry: Geometry, source: str, warnings: tuple
     if min(geometry.shape) < 2:
         raise InputError(f"{source} has only one slice; give the whole volume.")
     array = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise InputError(f"{source} holds NaN or infinite voxels; replace them before segmenting.")
-    if not array.any():
-        raise InputError(f"{source} is zero everywhere; give a volume with an image in it.")
+    array, gaps = sound_voxels(array, source)
     if _is_label_map(array):
         raise InputError(
             f"{source} holds no more than {_MOST_LABELS} different whole numbers, so it looks like a label map; "
             "give the MRI sequence itself."
         )
-    return Volume(array, geometry, source, warnings)
+    return Volume(array, geometry, source, (*warnings, *gaps))
 
 
 def _is_label_map(array: np.ndarray) -> bool:

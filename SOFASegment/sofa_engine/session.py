@@ -26,6 +26,7 @@ from sofa_engine.refinement import Plan, Refiner, in_batches, plan_refinement, r
 from sofa_engine.stages import Stages
 from sofa_engine.state import CaseState, Change
 from sofa_engine.types import COMPOSITES, SUB_REGIONS, Box, LabelScheme, Modality, Patch, SliceConfidence, SubRegion
+from sofa_engine.voxels import sound_case
 
 _PREPARE, _ENCODE = "Preparing the images", "Encoding slices"
 #: Millimetres between two slices on the list of slices worth a look.
@@ -66,13 +67,13 @@ class SegmentationSession:
             options: choices; those of the model's mode where None.
 
         Raises:
-            InputError: the case has no image.
+            InputError: the case has no image, or one of its images is empty.
         """
         if not case.images:
             raise InputError("The case has no image; give at least one of T1, T1c, T2 and FLAIR.")
-        self._case, self._predictor = case, predictor
+        self._case, self._predictor = sound_case(case), predictor
         self._options = SessionOptions.of_mode(predictor.info.mode) if options is None else options
-        self._warnings = warnings_for(case, predictor.info)
+        self._warnings = warnings_for(self._case, predictor.info)
         self._lock = threading.RLock()
         self._history = History(self._options.history_bytes)
         self._brain: np.ndarray | None = None
@@ -133,7 +134,7 @@ class SegmentationSession:
         stages.tell(_PREPARE, 0.0)
         images, brain = normalise_case(self._case)
         if not brain.any():
-            raise InputError("The images hold no brain: every voxel is zero; check that the right files were given.")
+            raise InputError("The images hold no brain: all voxels are alike; check that the right files were given.")
         crop = brain_box(brain)
         if cancel is not None:
             cancel.check()

@@ -13,6 +13,7 @@ from sofa_engine.foreground import background_of
 from sofa_engine.geometry import Geometry
 from sofa_engine.itk_images import to_itk
 from sofa_engine.types import SUB_REGIONS, Box
+from sofa_engine.voxels import sound_case
 
 #: Where the axes (z, y, x) of a working volume point, in RAS: superior, posterior, left (as in BraTS).
 _WORKING_DIRECTIONS = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
@@ -89,7 +90,12 @@ class WorkingGrid:
 
 
 def to_working(case: Case) -> Case:
-    """Return the case on its working grid; the case itself if that is the same."""
+    """Return the case on its working grid; the case itself if that is the same and all its voxels are numbers.
+
+    Raises:
+        InputError: a sequence has no image in it.
+    """
+    case = sound_case(case)
     grid = WorkingGrid.of(case.geometry)
     if grid.identity:
         return case

@@ -116,7 +116,7 @@ def test_cancelling_a_second_first_pass_keeps_the_first(session):
 
 def test_images_without_a_brain_are_refused_in_one_sentence(predictor):
     case, _ = fake_case()
-    empty = replace(case, images={m: np.zeros(FAKE_SHAPE, np.float32) for m in MODALITIES})
+    empty = replace(case, images={m: np.full(FAKE_SHAPE, 7, np.float32) for m in MODALITIES})
     with pytest.raises(InputError, match="brain"):
         SegmentationSession(empty, predictor).first_pass()
 
