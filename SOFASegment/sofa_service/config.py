@@ -7,11 +7,12 @@ import ipaddress
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from sofa_engine.api import LocalSession
 from sofa_engine.case import Case
@@ -31,23 +32,32 @@ class SessionFactory(Protocol):
 
 
 class ParentProcess(BaseModel):
-    """The process whose end ends the engine; the creation time tells it from a later process of the same number."""
+    """The process whose end ends this one.
+
+    It is looked up once, when this is made: at the very start of the child. From then on psutil tells it from a later
+    process of the same number. No time of day is handed over, for a clock that is set would then look like an end.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     pid: int
-    created: float
+    _process: psutil.Process | None = PrivateAttr(default=None)
+
+    def model_post_init(self, _context: object, /) -> None:
+        """Look the process up."""
+        with suppress(psutil.Error):
+            self._process = psutil.Process(self.pid)
 
     @staticmethod
     def this() -> ParentProcess:
         """Return the running process."""
-        return ParentProcess(pid=os.getpid(), created=psutil.Process().create_time())
+        return ParentProcess(pid=os.getpid())
 
     def alive(self) -> bool:
         """Whether that very process still runs."""
         try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            process = self._process
+            return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
 

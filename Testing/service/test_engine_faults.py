@@ -22,7 +22,7 @@ import pytest
 import sofa_service
 from sofa_engine.types import Box, SubRegion
 from sofa_service.client import EngineClient
-from sofa_service.config import CONFIG_VARIABLE, ServeConfig
+from sofa_service.config import CONFIG_VARIABLE, ParentProcess, ServeConfig
 from sofa_service.errors import EngineLostError, EngineUnreachableError, ServiceError
 from sofa_service.protocol import RefineRequest
 
@@ -179,6 +179,27 @@ def test_the_engine_ends_when_its_parent_is_killed(tmp_path):
     face.kill()
     face.wait()
     until(lambda: gone(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the clock of psutil on Linux")
+def test_a_clock_that_is_set_is_no_end_of_the_face(monkeypatch):
+    boot = psutil.boot_time()
+    handed_over = ParentProcess.this().model_dump_json()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot + 3600)
+    face = ParentProcess.model_validate_json(handed_over)
+    assert face.alive()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot - 7200)
+    assert face.alive()
+
+
+def test_a_face_that_has_ended_is_not_alive_and_neither_is_one_that_was_never_there():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    face = ParentProcess(pid=child.pid)
+    assert face.alive()
+    child.kill()
+    until(lambda: not face.alive(), seconds=5)  # a zombie by now
+    child.wait()
+    assert not face.alive() and not ParentProcess(pid=child.pid).alive()
 
 
 def test_the_face_comes_before_its_engine_where_both_want_the_processor(start_engine, case):
