@@ -47,6 +47,28 @@ def write_volume(path: Path, array: np.ndarray, matrix: np.ndarray = LPS) -> Pat
     return path
 
 
+def write_dicomdir(path: Path) -> Path:
+    """Write what lists the images of a disc: one image, whose icon has pixels."""
+
+    def element(group: int, number: int, kind: bytes, value: bytes) -> bytes:
+        value += b"\0" * (len(value) % 2)
+        size = b"\0\0" + len(value).to_bytes(4, "little") if kind in {b"OB", b"OW", b"SQ"} else None
+        tag = group.to_bytes(2, "little") + number.to_bytes(2, "little")
+        return tag + kind + (len(value).to_bytes(2, "little") if size is None else size) + value
+
+    def item(content: bytes) -> bytes:
+        return b"\xfe\xff\x00\xe0" + len(content).to_bytes(4, "little") + content
+
+    meta = element(2, 0x01, b"OB", b"\0\1") + element(2, 0x02, b"UI", b"1.2.840.10008.1.3.10")
+    meta += element(2, 0x03, b"UI", b"1.2.3") + element(2, 0x10, b"UI", b"1.2.840.10008.1.2.1")
+    meta += element(2, 0x12, b"UI", b"1.2.3.4")
+    icon = element(0x28, 0x02, b"US", b"\1\0") + element(0x7FE0, 0x10, b"OW", bytes(64))
+    record = element(4, 0x1430, b"CS", b"IMAGE ") + element(0x88, 0x200, b"SQ", item(icon))
+    body = element(4, 0x1130, b"CS", b"DISC") + element(4, 0x1220, b"SQ", item(record))
+    path.write_bytes(bytes(128) + b"DICM" + element(2, 0, b"UL", len(meta).to_bytes(4, "little")) + meta + body)
+    return path
+
+
 def write_dicom(
     folder: Path,
     array: np.ndarray,

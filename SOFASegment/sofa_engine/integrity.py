@@ -10,6 +10,8 @@ from sofa_engine.errors import InputError
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _GZIP_BITS = 31
+_STORAGE_CLASS = b"\x02\0\x02\0UI"
+_DIRECTORY = b"1.2.840.10008.1.3.10"
 
 
 def damaged(path: Path) -> InputError:
@@ -57,6 +59,20 @@ def is_cut_short(path: Path, pixel_bytes: int) -> bool:
 
 
 def is_dicom_image(path: Path) -> bool:
-    """Whether a file is DICOM by its preamble and holds pixels, readable or not."""
+    """Whether a file is DICOM by its preamble and holds pixels of its own, readable or not.
+
+    A DICOMDIR, the list of what lies on a disc, may hold pixels as icons of the images.
+    """
+    if path.name.upper() == "DICOMDIR":
+        return False
     with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM" and _PIXEL_DATA in stream.read()
+        if stream.read(132)[128:] != b"DICM":
+            return False
+        content = stream.read()
+    return _PIXEL_DATA in content and _storage_class(content) != _DIRECTORY
+
+
+def _storage_class(content: bytes) -> bytes:
+    """Return the Media Storage SOP Class UID, which is always explicit little endian; empty if there is none."""
+    _, found, rest = content.partition(_STORAGE_CLASS)
+    return rest[2 : 2 + int.from_bytes(rest[:2], "little")].rstrip(b"\0") if found else b""

@@ -9,7 +9,7 @@ from sofa_engine.errors import InputError
 from sofa_engine.opening import open_case
 from sofa_engine.reading import read_volume
 from sofa_engine.types import Modality
-from studies import LPS, head, write_dicom, write_volume
+from studies import LPS, head, write_dicom, write_dicomdir, write_volume
 
 
 def oblique(degrees: float = 17.0, spacing: tuple[float, float, float] = (0.9, 1.1, 3.0)) -> np.ndarray:
@@ -96,6 +96,18 @@ def test_a_dicom_slice_that_is_cut_short_is_refused_by_name(tmp_path, which, cut
     victim = sorted(folder.iterdir())[which]
     victim.write_bytes(victim.read_bytes()[:-cut])
     with pytest.raises(InputError, match=f"{victim.name} cannot be read: it is damaged, cut short"):
+        read_volume(folder)
+
+
+@pytest.mark.parametrize("name", ["DICOMDIR", "DICOMDIR.old"])
+def test_the_list_of_a_disc_is_no_damaged_image_for_the_icons_in_it(tmp_path, name):
+    folder = write_dicom(tmp_path, head())
+    content = write_dicomdir(folder / name).read_bytes()
+    assert b"\xe0\x7f\x10\x00" in content
+    assert read_volume(folder).array.shape == head().shape
+    (folder / name).unlink()
+    (folder / "slice.dcm").write_bytes(content.replace(b"1.2.840.10008.1.3.10", b"1.2.840.10008.5.1.4."))
+    with pytest.raises(InputError, match=r"slice\.dcm cannot be read: it is damaged"):
         read_volume(folder)
 
 
