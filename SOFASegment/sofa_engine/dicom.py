@@ -85,7 +85,8 @@ def read_series(series: DicomSeries) -> tuple[np.ndarray, Geometry]:
     """Read a series as (D, H, W) voxels, in the order of its slices' positions.
 
     Raises:
-        InputError: slices are missing, doubled, of different sizes or orientations, coloured, or unreadable.
+        InputError: slices are missing, doubled, of different sizes or orientations, coloured, unreadable, or lie
+            nobody knows where.
     """
     try:
         headers = [_header(path) for path in series.files]
@@ -113,7 +114,7 @@ def read_series(series: DicomSeries) -> tuple[np.ndarray, Geometry]:
 
 def _stack(headers: list[sitk.ImageFileReader], series: DicomSeries) -> tuple[np.ndarray, np.ndarray]:
     """Return the order of the slices along their normal and the 4x4 from index to LPS mm (DICOM PS3.3 C.7.6.2.1.1)."""
-    positions = np.array([[float(v) for v in _text(header, _POSITION).split("\\")] for header in headers])
+    positions = np.array([_position(header, series) for header in headers])
     direction = np.array(headers[0].GetDirection()).reshape(3, 3)
     along = positions @ direction[:, 2]
     order = np.argsort(along)
@@ -135,6 +136,17 @@ def _stack(headers: list[sitk.ImageFileReader], series: DicomSeries) -> tuple[np
     matrix[:3, 2] = (last - first) / (len(headers) - 1)
     matrix[:3, 3] = first
     return order, matrix
+
+
+def _position(header: sitk.ImageFileReader, series: DicomSeries) -> list[float]:
+    try:
+        x, y, z = (float(v) for v in _text(header, _POSITION).split("\\"))
+    except ValueError as error:
+        raise InputError(
+            f"The DICOM series in {series} does not say where its slices lie (ImagePositionPatient is missing), as "
+            "screenshots and reports do not; give the series as it came from the scanner."
+        ) from error
+    return [x, y, z]
 
 
 def _header(path: Path) -> sitk.ImageFileReader:

@@ -81,6 +81,17 @@ def test_a_dicom_series_with_a_missing_slice_is_refused(tmp_path):
         read_volume(write_dicom(tmp_path / "series", head(), skip=[7]))
 
 
+@pytest.mark.parametrize("which", [slice(None), slice(2, 3)], ids=["all", "one"])
+def test_a_dicom_series_that_does_not_say_where_it_lies_is_refused(tmp_path, which):
+    folder = write_dicom(tmp_path / "series", head()[:4])
+    for path in sorted(folder.iterdir())[which]:
+        content = path.read_bytes()
+        assert content.count(b"\x20\0\x32\0") == 1
+        path.write_bytes(content.replace(b"\x20\0\x32\0", b"\x20\0\x33\0"))  # a tag that means nothing
+    with pytest.raises(InputError, match=r"does not say where its slices lie .*; give the series as it came from the"):
+        read_volume(folder)
+
+
 def test_a_dicom_series_with_two_images_at_one_position_is_refused(tmp_path):
     folder = write_dicom(tmp_path / "series", head())
     first = sorted(folder.iterdir())[0]
