@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sofa_cli.cases import Job
-from sofa_cli.console import messages, progress_bar, say_error
+from sofa_cli.console import messages, progress_bar, say_error, sentence_of
 from sofa_cli.segment import Choices, write_outcome
 from sofa_engine.case import Case
 from sofa_engine.errors import SofaError
@@ -74,7 +74,7 @@ class _Cohort:
                 check_output(job.output, case)
                 working = to_working(case)
                 boxes = {} if self._choices.boxes is None else self._choices.boxes.on(working.geometry)
-            except SofaError as error:
+            except Exception as error:
                 self._fail(job.name, error)
                 continue
             self._sent[job.name] = _Sent(job, case, working, time.perf_counter() - start)
@@ -91,9 +91,9 @@ class _Cohort:
             write_outcome(
                 sent.job, self._choices, Outcome(sent.case, sent.working, result, grid, timings), sent.reading_s
             )
-        except SofaError as error:
+        except Exception as error:
             self._fail(name, error)
 
-    def _fail(self, name: str, error: SofaError) -> None:
+    def _fail(self, name: str, error: Exception) -> None:
         self.failures += 1
-        say_error(f"{name}: {error}")
+        say_error(f"{name}: {sentence_of(error)}")

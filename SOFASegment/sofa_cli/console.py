@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,8 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from sofa_engine.errors import SofaError
 from sofa_engine.progress import Progress as Step
 from sofa_engine.progress import ProgressCallback
+
+_LOG = logging.getLogger(__name__)
+NO_MEMORY = "There is not enough memory for this case; close other programs or use a smaller volume."
 
 
 def results() -> Console:
@@ -27,6 +32,16 @@ def say_error(sentence: str) -> None:
     """Say in one line what went wrong."""
     # Not wrapped: a sentence stays one line for whoever reads a log.
     messages().print(Text.assemble(("Error: ", "bold red"), sentence), soft_wrap=True)
+
+
+def sentence_of(error: Exception) -> str:
+    """Return what to say of a case that failed while others go on; a fault of SOFA leaves its traceback in the log."""
+    if isinstance(error, SofaError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return NO_MEMORY
+    _LOG.error("A case failed unexpectedly", exc_info=error)
+    return f"SOFA failed unexpectedly ({type(error).__name__}: {error}); please report the traceback above."
 
 
 def say_warning(sentence: str) -> None:

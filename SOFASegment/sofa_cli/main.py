@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from sofa_cli.console import say_error
+from sofa_cli.console import NO_MEMORY, say_error
 from sofa_engine import __version__
 from sofa_engine.errors import SofaError
 
@@ -71,7 +71,7 @@ class LazyGroup(TyperGroup):
             say_error(str(error))
             raise typer.Exit(EXIT_UNUSABLE) from error
         except MemoryError as error:
-            say_error("There is not enough memory for this case; close other programs or use a smaller volume.")
+            say_error(NO_MEMORY)
             raise typer.Exit(EXIT_UNUSABLE) from error
         except KeyboardInterrupt as error:
             say_error("Interrupted; no half-written file was left.")

@@ -15,9 +15,9 @@ import typer
 from rich.table import Table
 
 from sofa_cli.cases import Job, cohort_jobs, single_job
-from sofa_cli.console import messages, progress_bar, results, say_error, say_warning
+from sofa_cli.console import messages, progress_bar, results, say_error, say_warning, sentence_of
 from sofa_engine.box_file import BoxFile, read_box_file, write_box_file
-from sofa_engine.errors import InputError, OutputError, SofaError
+from sofa_engine.errors import InputError, OutputError
 from sofa_engine.opening import open_case
 from sofa_engine.pipeline import Outcome, segment_case
 from sofa_engine.report import report_dict, write_report
@@ -162,10 +162,11 @@ def _segment_all(jobs: list[Job], choices: Choices, predictor: Predictor | Sessi
         start = time.perf_counter()
         try:
             facts = _segment_one(job, choices, predictor)
-        except SofaError as error:
+        except Exception as error:
             failures += 1
-            say_error(f"{job.name}: {error}")
-            table.add_row(job.name, "", "", "", "", str(error), style="red")
+            sentence = sentence_of(error)
+            say_error(f"{job.name}: {sentence}")
+            table.add_row(job.name, "", "", "", "", sentence, style="red")
             continue
         volumes = [f"{facts['volumes_ml'][name]:.1f}" for name in ("WT", "TC", "ET")]
         table.add_row(job.name, *volumes, f"{time.perf_counter() - start:.1f}", str(job.output))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cli_tools import files_in, process, refused
 
-from sofa_cli import main
+from sofa_cli import main, segment
 from sofa_engine.box_file import read_box_file
 from sofa_engine.opening import open_case
 from sofa_engine.types import SUB_REGIONS, Box, Modality
@@ -139,6 +139,27 @@ def test_a_cohort_goes_on_after_a_bad_case_and_ends_with_a_table_and_a_code(sofa
     assert "flair.nii.gz" in result.stderr
     rows = [line for line in result.stdout.splitlines() if line.startswith(("│ a ", "│ b ", "│ c "))]
     assert len(rows) >= 3
+
+
+def test_a_cohort_goes_on_after_a_fault_of_sofa_itself_and_logs_where(sofa, write_case, tmp_path, monkeypatch, caplog):
+    cases = [write_case(folder=name) for name in ("left", "middle", "right")]
+    read = segment.open_case
+
+    def faulty(source, **options):
+        if source == cases[0]:
+            raise ZeroDivisionError("division by zero")
+        if source == cases[1]:
+            raise MemoryError
+        return read(source, **options)
+
+    monkeypatch.setattr(segment, "open_case", faulty)
+    result = sofa("segment", *cases, "--out-dir", tmp_path / "out")
+    assert result.exit_code == 1, result.output
+    assert files_in(tmp_path / "out") == {"right.nii.gz"}
+    assert "left: SOFA failed unexpectedly (ZeroDivisionError: division by zero)" in result.stderr
+    assert "middle: There is not enough memory for this case" in result.stderr
+    assert "2 of 3 cases failed" in result.stderr
+    assert "in faulty" in caplog.text, "the traceback is kept"
 
 
 def test_several_folders_are_a_case_each_and_all_well_is_code_zero(sofa, write_case, tmp_path):
