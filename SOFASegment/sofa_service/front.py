@@ -33,6 +33,10 @@ from sofa_service.routes import add_service
 
 _PASSED = ("content-type", "content-length", "accept", PROTOCOL_HEADER.lower())
 _RETURNED = ("content-type", "cache-control", "x-accel-buffering")
+#: What a worker is not told: how the front is reached and by whom, how many workers it has, and who started it.
+_OF_THE_FRONT = frozenset(
+    {"host", "port", "token", "certfile", "keyfile", "behind_proxy", "ready_file", "parent", "workers"}
+)
 _TIMEOUT = httpx.Timeout(10.0, read=600.0)
 
 
@@ -208,18 +212,12 @@ async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def _engine(config: ServeConfig, number: int) -> LocalEngine:
+    """Return a worker's engine: all of the front's options, but those that are the front's alone or shared out."""
+    options = {name: getattr(config, name) for name in ServeConfig.model_fields if name not in _OF_THE_FRONT}
+    if config.budget_mb:
+        options["budget_mb"] = config.budget_mb // config.workers
     return LocalEngine(
-        device=config.device,
-        weights=config.weights,
-        factory=config.factory,
-        environment=_environment(config, number),
-        budget_mb=config.budget_mb // config.workers if config.budget_mb else None,
-        share=config.workers,
-        max_spilled=config.max_spilled,
-        idle_minutes=config.idle_minutes,
-        message_mb=config.message_mb,
-        raw_mb=config.raw_mb,
-        key_prefix=f"{number}-",
+        environment=_environment(config, number), **options | {"share": config.workers, "key_prefix": f"{number}-"}
     )
 
 
