@@ -123,10 +123,7 @@ class SessionStore:
         with self._lock:
             record = self._records.get(key)
             if record is None:
-                raise SessionGoneError(
-                    self._gone.get(key, "The engine does not know this session (it may have been restarted).")
-                    + " Open the case again."
-                )
+                raise self._gone_error(key)
             record.last_used = time.monotonic()
             self._records.move_to_end(key)
             return record
@@ -141,7 +138,14 @@ class SessionStore:
         return record
 
     def wake(self, record: Record, progress: ProgressCallback | None, cancel: CancelToken | None) -> None:
-        """Bring a spilled session back to where it was."""
+        """Bring a spilled session back to where it was.
+
+        Raises:
+            SessionGoneError: it was closed while the request waited for its turn.
+        """
+        with self._lock:
+            if self._records.get(record.key) is not record:
+                raise self._gone_error(record.key)
         if record.session is not None:
             return
         self._make_room(record)
@@ -202,6 +206,10 @@ class SessionStore:
                 )
                 for r in self._records.values()
             )
+
+    def _gone_error(self, key: str) -> SessionGoneError:
+        unknown = "The engine does not know this session (it may have been restarted)."
+        return SessionGoneError(f"{self._gone.get(key, unknown)} Open the case again.")
 
     def _make_room(self, newcomer: Record) -> None:
         if newcomer.cost > self.budget:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,11 +21,17 @@ import psutil
 import pytest
 
 import sofa_service
+from fakes import ThresholdPredictor
+from sofa_engine.session import SegmentationSession
 from sofa_engine.types import Box, SubRegion
 from sofa_service.client import EngineClient
 from sofa_service.config import CONFIG_VARIABLE, ParentProcess, ServeConfig
-from sofa_service.errors import EngineLostError, EngineUnreachableError, ServiceError
-from sofa_service.protocol import RefineRequest
+from sofa_service.engine import Engine
+from sofa_service.errors import EngineLostError, EngineUnreachableError, ServiceError, SessionGoneError
+from sofa_service.framing import Limits, encode
+from sofa_service.protocol import CaseHeader, ErrorCode, RefineRequest
+from sofa_service.sessions import SessionStore
+from sofa_service.worker import Job, JobKind, Worker
 
 
 def until(condition, seconds=20.0):
@@ -338,3 +345,36 @@ def test_over_tls_the_engine_answers_those_who_trust_its_certificate(certificate
     finally:
         child.terminate()
         child.wait()
+
+
+@pytest.mark.parametrize("spilled", [False, True])
+def test_a_request_that_comes_while_its_session_is_being_closed_is_told_so(case, spilled):
+    worker, free, told = Worker(), threading.Event(), {}
+    store = SessionStore(
+        lambda opened: SegmentationSession(opened, ThresholdPredictor()), limits=Limits(), budget=1 << 40
+    )
+    engine = Engine(store, worker)
+    upload = BytesIO(
+        encode(CaseHeader(geometry=case.geometry).model_dump_json(), {m.value: a for m, a in case.images.items()})
+    )
+
+    def busy(_):
+        free.wait(20)
+        return None
+        yield
+
+    try:
+        record = store.open("key", case, upload)
+        worker.submit(Job("another case", JobKind.CALL, busy, lambda *_: None))
+        if spilled:
+            store._spill(record)
+        engine.close("key", lambda *_: None)
+        engine.call("key", lambda _, session: session.labels(), lambda result, error: told.update(error=error))
+        free.set()
+        until(lambda: told)
+    finally:
+        free.set()
+        engine.stop()
+    assert isinstance(told["error"], SessionGoneError), told["error"]
+    assert str(told["error"]) == "The session was closed. Open the case again."
+    assert ErrorCode.of(told["error"]).status == 410
