@@ -151,7 +151,7 @@ def test_given_boxes_replace_those_of_the_sub_regions_that_they_mention():
 def test_a_failed_case_frees_the_model():
     predictor = ThresholdPredictor()
     case, _ = fake_case()
-    empty = replace(case, images={m: np.zeros_like(v) for m, v in case.images.items()})
+    empty = replace(case, images={m: np.full_like(v, 7) for m, v in case.images.items()})
     with pytest.raises(InputError):
         segment_case(empty, predictor)
     assert predictor.released

@@ -148,7 +148,7 @@ def test_a_malformed_upload_is_refused(http_client, body):
 
 
 def test_images_without_a_brain_are_the_engines_own_sentence(client, case):
-    empty = replace(case, images={Modality.T1: np.zeros(case.geometry.shape, np.float32)})
+    empty = replace(case, images={Modality.T1: np.full(case.geometry.shape, 7, np.float32)})
     session = client.open(empty)
     with pytest.raises(InputError, match="hold no brain"):
         session.first_pass()
