@@ -67,18 +67,18 @@ def prepare(
 
 def _split(subjects: Sequence[tuple[str, str]], path: Path, count: int, seed: int) -> str:
     """Write or extend the folds and say what was done."""
-    from sofa_training.folds import extend_folds, make_folds, read_folds, write_folds
+    from sofa_training.folds import divided_subjects, extend_folds, make_folds, read_folds, write_folds
 
     if path.is_file():
         before = read_folds(path)
         after = extend_folds(before, subjects, seed)
-        if after == before:
-            return f"Kept the {len(before)} folds of {path}."
-        write_folds(after, path)
-        known = {case for fold in before for case in fold.validation}
-        new = sum(case not in known for case, _ in subjects)
-        gone = len(known - {case for case, _ in subjects})
-        return f"Kept the {len(before)} folds of {path}; new cases in them: {new}, gone: {gone}."
+        if after != before:
+            write_folds(after, path)
+        then, now = ({case for fold in folds for case in fold.validation} for folds in (before, after))
+        news = f"; new cases in them: {len(now - then)}, gone: {len(then - now)}" if now != then else ""
+        divided = divided_subjects(after)
+        doubt = f" Patients in several folds: {', '.join(divided)}; delete the file to split anew." if divided else ""
+        return f"Kept the {len(before)} folds of {path}{news}.{doubt}"
     people = len({subject for _, subject in subjects})
     if people < count:
         return f"There are no folds: {count} need at least {count} patients, and there are {people}. See --folds."

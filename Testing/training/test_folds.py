@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sofa_engine.errors import InputError
-from sofa_training.folds import extend_folds, make_folds, read_folds, write_folds
+from sofa_training.folds import divided_subjects, extend_folds, make_folds, read_folds, write_folds
 
 
 def test_brats_2020s_369_subjects_give_the_papers_296_and_73_as_fold_0():
@@ -53,3 +53,32 @@ def test_cases_that_are_added_later_never_move_an_old_case_to_the_other_side():
         assert sorted(new.train + new.validation) == sorted(case for case, _ in grown)
     assert sorted(len(f.validation) for f in after) in ([2, 3, 3, 3, 3], [2, 2, 3, 3, 4])
     assert extend_folds(after, grown) == after
+
+
+def test_a_case_that_was_absent_for_a_while_comes_back_to_its_side(tmp_path: Path):
+    everyone = [(f"case{i}", f"case{i}") for i in range(11)]
+    before = make_folds(everyone)
+    gone = before[0].validation[0]
+    folds = extend_folds(before, [pair for pair in everyone if pair[0] != gone])
+    assert not any(gone in fold.train + fold.validation for fold in folds)
+    write_folds(folds, tmp_path / "folds.json")
+    assert extend_folds(read_folds(tmp_path / "folds.json"), everyone) == before
+
+
+def test_a_new_scan_of_a_patient_whose_only_case_is_absent_goes_where_that_case_was():
+    everyone = [(f"case{i}", f"patient{i}") for i in range(11)]
+    before = make_folds(everyone)
+    for number, fold in enumerate(before):
+        case, subject = fold.members[0]
+        grown = [pair for pair in everyone if pair[0] != case] + [("later", subject)]
+        after = extend_folds(extend_folds(before, [pair for pair in everyone if pair[0] != case]), grown)
+        assert "later" in after[number].validation
+        assert divided_subjects(extend_folds(after, [*grown, (case, subject)])) == ()
+
+
+def test_folds_of_an_earlier_version_are_read_and_tell_whom_they_divide(tmp_path: Path):
+    path = tmp_path / "folds.json"
+    path.write_text('{"validation": [["a", "b"], ["c"]]}', encoding="utf-8")
+    folds = extend_folds(read_folds(path), [("a", "A"), ("b", "B"), ("c", "A")])
+    assert [fold.validation for fold in folds] == [("a", "b"), ("c",)]
+    assert divided_subjects(folds) == ("A",)
