@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sofa_training.folds import Fold
 
 _CONFIG, _FOLDS, _REQUEST = "default", "folds.json", "request.toml"
-_MOST_FOLDS = 5
+_FOLD_COUNT = 5
 #: Without a graphics card the encoder is run once for so many versions of every slice, and never again.
 _CACHED_VARIANTS = 4
 #: A few cases are learned soon and then by heart: a run ends after so many validations that were no better.
@@ -118,14 +118,47 @@ def requireDataset(state: TrainingState) -> Path:
     return dataset
 
 
-def splitCases(rows: Sequence[CaseRow]) -> Fold:
-    """Return who trains and who validates: about a fifth of the patients validate, nobody where there is only one."""
-    from sofa_training.folds import Fold, make_folds
+def splitCases(rows: Sequence[CaseRow], prepared: Path) -> Fold:
+    """Return who trains and who validates: about a fifth of the patients validate, nobody where there is only one.
 
-    subjects = len({row.subject for row in rows})
-    if subjects < 2:
-        return Fold(tuple(sorted(row.case for row in rows)), ())
-    return make_folds([(row.case, row.subject) for row in rows], min(_MOST_FOLDS, subjects))[0]
+    The split is kept beside the prepared cases and grows with them, so that a checkpoint of an earlier run can be
+    trained further without having seen the cases that validate.
+
+    Args:
+        rows: cases that have been prepared.
+        prepared: their folder, with the folds of before if there were any.
+
+    Raises:
+        InputError: the folds cannot be read, or nobody is left to train on, or a patient is on both sides.
+        OSError: the folds cannot be written.
+    """
+    from sofa_training.folds import Fold, extend_folds, make_folds, read_folds, write_folds
+
+    path, subjects = prepared / _FOLDS, {row.case: row.subject for row in rows}
+    people, pairs = len(set(subjects.values())), list(subjects.items())
+    if path.is_file():
+        before = read_folds(path)
+    else:
+        made = make_folds(pairs, max(1, min(_FOLD_COUNT, people)))
+        later = (Fold((), ()),) * (_FOLD_COUNT - len(made))
+        # Fold 0 validates: a patient who is alone trains, and the next one will validate.
+        before = (*made, *later) if people > 1 else (*later, *made)
+    folds = extend_folds(before, pairs)
+    if folds != before or not path.is_file():
+        write_folds(folds, path)
+    train, validation = folds[0].train, folds[0].validation
+    if not train:
+        raise InputError(
+            f"No case is left to train on: all that can be used are kept for validation. Add cases, or delete {path} "
+            "to split them anew."
+        )
+    both = sorted({subjects[case] for case in train} & {subjects[case] for case in validation})
+    if both:
+        raise InputError(
+            f"{both[0]} has cases for training and cases for validation in {path}, which was made when they were not "
+            "known to be of one patient; delete that file to split the cases anew."
+        )
+    return folds[0]
 
 
 def outdated(rows: Sequence[CaseRow], prepared: Path) -> list[Path]:
@@ -162,19 +195,17 @@ def writeRun(choices: Choices, rows: Sequence[CaseRow], folder: Path) -> list[st
         folder: of the run; made here.
 
     Raises:
-        InputError: no case is left to train on.
+        InputError: as `splitCases`.
         OutputError: the folder cannot be written.
     """
     from sofa_training.config import dump_config
     from sofa_training.folds import Fold, write_folds
 
-    fold = splitCases(rows)
-    if not fold.train:
-        raise InputError("No case is left to train on; the table says what is wrong with each.")
     first = choices.config(steps=1000)
-    steps = choices.epochs * max(1, len(fold.train) * max(1, first.data.slices_per_case) // first.run.batch)
     request = folder / _REQUEST
     try:
+        fold = splitCases(rows, choices.prepared)
+        steps = choices.epochs * max(1, len(fold.train) * max(1, first.data.slices_per_case) // first.run.batch)
         folder.mkdir(parents=True, exist_ok=True)
         # The file lists who validates; the second list makes sure that the first side has everybody else.
         write_folds([fold, Fold((), fold.train)], folder / _FOLDS)
