@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,10 +103,23 @@ class _Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    @staticmethod
+    def _warn(facts: Mapping[str, Any]) -> None:
+        """Say what makes the validation of a run worthless."""
+        from sofa_cli.console import say_warning
+        from sofa_training.overlap import VALIDATION_SEEN
+
+        if seen := facts.get(VALIDATION_SEEN):
+            say_warning(
+                f"The start was trained on {seen} of the {facts['validation_cases']} validation cases, whose Dice says "
+                "nothing about new patients; choose another data.fold, or a start that has not seen them."
+            )
+
     def told(self, event: str, values: dict[str, Any]) -> None:
         """Show one event of the run."""
         self.leads = True
         if event == "start":
+            self._warn(values)
             self._per_epoch = values["iterations_per_epoch"]
             self._bar.update(self._task, total=self._epochs * self._per_epoch)
             self._bar.start()

@@ -38,6 +38,7 @@ class ResultCard:
         name: of the run.
         epochs: that were completed.
         trainingCases, validationCases: how many there were.
+        seenCases: validation cases that the start was trained on, whose Dice says nothing about new patients.
         dice: validation Dice per region, nothing of the truth used; empty without validation cases.
         device: where it was trained.
         start: what it began with.
@@ -53,6 +54,7 @@ class ResultCard:
     device: str
     start: str = ""
     dataset: str = ""
+    seenCases: int = 0
 
 
 def describe(path: Path) -> Description:
@@ -92,6 +94,7 @@ def resultOf(folder: Path) -> ResultCard | None:
         device=str(notes.get("device", "")),
         start=str(about.get("start", "")),
         dataset=str(about.get("dataset", "")),
+        seenCases=int(notes.get("validation_cases_seen", 0)),
     )
 
 

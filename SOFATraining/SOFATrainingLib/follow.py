@@ -28,7 +28,8 @@ class RunStatus:
         done: iterations that are done.
         remaining_s: estimated seconds left, None while unknown.
         speed: slices a second.
-        facts: training_cases, validation_cases, device, arrangement.
+        facts: training_cases, validation_cases, device, arrangement, and validation_cases_seen where the start was
+            trained on some of these.
         measuring: whether an epoch is done and its validation cases are, perhaps, being segmented.
         ended: the last event's values where the run has ended ("reason", "failed", "best"), else None.
     """
@@ -54,7 +55,7 @@ class RunStatus:
                 self.starts += 1
                 self.ended = self.remaining_s = self.speed = None
                 self.epochs, self.perEpoch = event["epochs"], max(1, event["iterations_per_epoch"])
-                known = ("training_cases", "validation_cases", "device", "arrangement")
+                known = ("training_cases", "validation_cases", "validation_cases_seen", "device", "arrangement")
                 self.facts = {name: event.get(name) for name in known}
             case "step":
                 self._step(event)

@@ -10,6 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 import qt
+from SOFATrainingQt.result import seenWarning
 
 if TYPE_CHECKING:
     from SOFATrainingLib.controller import TrainingController
@@ -78,6 +79,8 @@ class ProgressSection:
         )
         if not validating and facts:
             text += " " + _("With cases of a second patient there would be a validation.")
+        if facts.get("validation_cases_seen"):
+            text += " " + seenWarning(facts["validation_cases_seen"], validating)
         if status.speed is not None:
             text += " " + _("{speed:.1f} slices a second.").format(speed=status.speed)
         self._ui.factsLabel.text = text

@@ -62,6 +62,14 @@ class ResultSection:
             self._tell(_("The next segmentation uses {path}.").format(path=result.path))
 
 
+def seenWarning(seen: int, validating: int) -> str:
+    """Return what to think of a validation on cases that the start was trained on."""
+    return _(
+        "The start was trained on {seen} of the {validating} validation cases, whose Dice says nothing about new"
+        " patients."
+    ).format(seen=seen, validating=validating)
+
+
 def cardText(card: ResultCard) -> str:
     """Return the card as the little table that the panel shows."""
     cases = _("{training} for training, {validating} for validation").format(
@@ -69,6 +77,8 @@ def cardText(card: ResultCard) -> str:
     )
     inOrder = [(name, card.dice[name]) for name in REGIONS if name in card.dice]
     dice = "&nbsp;&nbsp; ".join(f"{name}&nbsp;<b>{value:.3f}</b>" for name, value in inOrder)
+    if card.seenCases and dice:
+        dice += f"<br>{seenWarning(card.seenCases, card.validationCases)}"
     lines = {
         _("Checkpoint"): html.escape(str(card.path)),
         _("Cases"): f"{cases}<br>{html.escape(card.dataset)}" if card.dataset else cases,

@@ -25,6 +25,7 @@ from sofa_training.dataset import RunSampler, Sample, SliceDataset
 from sofa_training.distributed import Process, join_processes
 from sofa_training.embeddings import EmbeddingCache
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
+from sofa_training.overlap import seen_in_validation
 from sofa_training.prepared import PreparedCase, read_sides
 from sofa_training.run_folder import FOLDS, prepare_folder
 from sofa_training.runlog import RunLog
@@ -295,6 +296,7 @@ class _Run:
             "training_cases": len(self.dataset.cases),
             SEEN: self.state.seen,
             "validation_cases": len(self.validating),
+            **seen_in_validation(self.state.seen, self.validating),
             "device": str(self.process.device),
             "processes": self.process.world,
             "arrangement": self.config.model.arrangement,

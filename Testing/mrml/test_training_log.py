@@ -83,6 +83,13 @@ def test_the_best_validation_is_the_one_whose_weights_are_kept(log: Path):
     assert math.isnan(follower.status.lastDice()[2])
 
 
+def test_validation_cases_that_the_start_has_seen_are_passed_on(log: Path):
+    follower = LogFollower(log.parent)
+    append(log, {**START, "validation_cases_seen": 1})
+    follower.read()
+    assert follower.status.facts["validation_cases_seen"] == 1
+
+
 def test_measuring_between_epochs_is_said(log: Path):
     append(log, START, *(step(n) for n in range(4)))
     follower = LogFollower(log.parent)

@@ -88,6 +88,19 @@ def test_a_training_from_the_button_to_the_segmentation_module(panel, monkeypatc
     assert panel.said.startswith("The segmentation runs on https://gpu.clinic.example:8484, which has its own")
 
 
+def test_a_start_that_was_trained_on_validation_cases_is_said_while_it_runs_and_on_the_card(panel):
+    from SOFATrainingLib.card import ResultCard
+    from SOFATrainingLib.follow import RunStatus
+    from SOFATrainingQt.result import cardText
+
+    words = "The start was trained on 1 of the 2 validation cases"
+    status = RunStatus(facts={"training_cases": 3, "validation_cases": 2, "validation_cases_seen": 1, "device": "cpu"})
+    panel.controller.statusChanged.emit(status)
+    assert words in panel.ui.factsLabel.text
+    card = ResultCard(Path("best.safetensors"), "run", 2, 3, 2, {"WT": 0.9}, "cpu", seenCases=1)
+    assert words in cardText(card) and words not in cardText(replace(card, seenCases=0))
+
+
 def test_pause_resume_and_stop(panel, monkeypatch):
     panel.train()
     assert panel.ui.startButton.text == "Pause"

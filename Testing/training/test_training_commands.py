@@ -55,6 +55,12 @@ def test_prepare_train_and_evaluate_in_a_row(sofa, brats_folder: Path, tiny, tmp
     page = (tmp_path / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert "was trained on" not in page and "is not known" not in page, "the fold was held out, and the run says so"
 
+    again = sofa(
+        "train", "--config", tmp_path / "c.toml", "--out", tmp_path / "again", *sets, "--set", "data.fold=1", "--set",
+        f"start={tmp_path / 'run/best.safetensors'}",
+    )  # fmt: skip
+    assert "The start was trained on 1 of the 1 validation cases" in " ".join(again.output.split())
+
     held_out = rows[0]["case"]
     trained_on = next(f"BraTS2021_{n:05d}" for n in range(5) if f"BraTS2021_{n:05d}" != held_out)
     result = sofa(

@@ -275,6 +275,23 @@ def test_training_starts_from_a_checkpoint_of_the_same_arrangement(tiny, tmp_pat
     assert all(torch.allclose(one[k].float(), two[k].float(), atol=1e-6) for k in one)
 
 
+def test_a_start_that_was_trained_on_validation_cases_is_noted_and_one_that_was_not_is_not(
+    tiny, prepared: Path, tmp_path: Path
+):
+    def notes(out: str, fold: int, **values: object) -> dict[str, object]:
+        config = tiny(run__epochs=1, data__folds=str(prepared / "folds.json"), data__fold=fold, **values)
+        outcome = train(config, tmp_path / out)
+        (start,) = [event for event in read_log(tmp_path / out) if event["event"] == "start"]
+        told = load_checkpoint(outcome.checkpoint)[1].notes
+        assert start.get("validation_cases_seen") == told.get("validation_cases_seen")
+        return told
+
+    assert "validation_cases_seen" not in notes("first", 0)
+    first = str(tmp_path / "first" / "best.safetensors")
+    assert "validation_cases_seen" not in notes("same", 0, start=first)
+    assert notes("other", 1, start=first)["validation_cases_seen"] == 1
+
+
 def test_a_checkpoint_of_another_model_is_refused_before_training(tiny, tmp_path: Path):
     config = tiny()
     wider = config.model.model_copy(update={"channels": 64})
