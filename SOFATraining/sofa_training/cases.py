@@ -138,7 +138,8 @@ def _from_brats(root: Path) -> list[TrainingCase]:
         images = {m: VolumeFile(path) for suffix, path in files.items() if (m := modality_of(suffix)) is not None}
         neighbours = by_folder[folder]
         mixed = len(neighbours) > 1 and (len(images) < len(MODALITIES) or "seg" not in files)
-        new_names = bool({"t1n", "t2f", "t2w"} & files.keys())
+        # Not by t2w, which is BIDS's name too.
+        new_names = bool({"t1n", "t2f"} & files.keys())
         cases.append(
             TrainingCase(
                 name=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from sofa_engine.types import MODALITIES
 from sofa_training.cases import LABELS_BRATS2020, LABELS_BRATS2023, TrainingCase, VolumeFile
 from sofa_training.reading import Truth, grid_of, read_truth
 
+#: How the cases of BraTS 2024 are named that had surgery, of which many have a cavity and no enhancing tumour left.
+_POST_OPERATIVE = re.compile(r"BraTS-GLI-\d+-1\d\d", re.IGNORECASE)
 _HINT_2023 = ' If 3 means enhancing tumour, list the cases in a CSV whose column labels says "2023".'
 
 
@@ -55,11 +58,13 @@ def check_cases(cases: Sequence[TrainingCase], *, progress: Callable[[str], None
         errors += _check_files(case, owners)
         truth, truth_errors = _check_truth(case)
         errors += truth_errors
+        warnings = _check_grids(case)
+        if (doubt := _doubt_about_scheme(case, truth)) is not None:
+            (warnings if _surely_2023(case) else errors).append(doubt)
         if truth is not None and truth.labels.any():
             twin = twins.setdefault(_digest(truth), case.name)
             if twin != case.name:
                 errors.append(f"It has the same truth as {twin}, voxel by voxel: the same case twice.")
-        warnings = [*_check_grids(case), *_check_scheme(case, truth)]
         problems += [Problem(case.name, Severity.ERROR, sentence) for sentence in errors]
         problems += [Problem(case.name, Severity.WARNING, sentence) for sentence in warnings]
         if progress is not None:
@@ -119,11 +124,20 @@ def _check_truth(case: TrainingCase) -> tuple[Truth | None, list[str]]:
     return truth, errors
 
 
-def _check_scheme(case: TrainingCase, truth: Truth | None) -> list[str]:
+def _doubt_about_scheme(case: TrainingCase, truth: Truth | None) -> str | None:
     """Return a doubt about labels that may have been meant in the older scheme, where 4 is the enhancing tumour."""
-    if case.labels is LABELS_BRATS2023 and truth is not None and 4 in truth.values and 3 not in truth.values:
-        return ["Label 4 is read as a resection cavity and there is no 3; if 4 means enhancing tumour, use a CSV."]
-    return []
+    if case.labels is not LABELS_BRATS2023 or truth is None or 4 not in truth.values or 3 in truth.values:
+        return None
+    return (
+        "Label 4 is read as a resection cavity, as in BraTS 2024, and no label 3 says where enhancing tumour is. If "
+        '4 means enhancing tumour, list the cases in a CSV whose column labels says "2020", or name the files t1, t1ce,'
+        ' t2 and flair; if it is a cavity, let that column say "2023".'
+    )
+
+
+def _surely_2023(case: TrainingCase) -> bool:
+    """Return whether a 4 without a 3 may well be meant: the table says so, or the name is of a case after surgery."""
+    return case.layout == "CSV" or _POST_OPERATIVE.fullmatch(case.name) is not None
 
 
 def _digest(truth: Truth) -> str:

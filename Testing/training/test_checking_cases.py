@@ -8,6 +8,7 @@ import pytest
 
 from sofa_training.cases import find_cases
 from sofa_training.checks import Severity, check_cases
+from sofa_training.reading import read_truth
 
 
 def _problems(root: Path) -> dict[str, list[str]]:
@@ -146,7 +147,28 @@ def test_labels_of_the_other_scheme_are_recognised_and_the_way_out_is_said(patie
     names = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
     patients.brats(tmp_path / "new", "BraTS-GLI-00001-000", 1, names)  # with 4, and no 3
     (sentence,) = _problems(tmp_path / "new")["BraTS-GLI-00001-000"]
-    assert sentence.startswith("warning: Label 4 is read as a resection cavity")
+    assert sentence.startswith("error: Label 4 is read as a resection cavity")
+    assert 'list the cases in a CSV whose column labels says "2020"' in sentence
+    files = {column: name.replace("_", "-") for column, name in _files("BraTS-GLI-00001-000").items()}
+    for old, new in names.items():
+        files = {column: name.replace(f"-{old}.", f"-{new}.") for column, name in files.items()}
+    meant = {"BraTS-GLI-00001-000": {**files, "labels": "2023"}}
+    (sentence,) = _problems(_table(tmp_path / "new" / "t.csv", meant))["BraTS-GLI-00001-000"]
+    assert sentence.startswith("warning: Label 4")
+    assert _problems(_table(tmp_path / "new" / "t.csv", {"a": {**files, "labels": "2020"}})) == {}
+
+
+def test_a_cavity_without_enhancing_tumour_is_usual_in_the_cases_after_surgery_of_brats_2024(patients, tmp_path: Path):
+    patients.brats(tmp_path, "BraTS-GLI-02405-101", 1, {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"})
+    (sentence,) = _problems(tmp_path)["BraTS-GLI-02405-101"]
+    assert sentence.startswith("warning: Label 4")
+
+
+def test_one_name_of_bids_among_the_files_leaves_the_labels_what_they_are(patients, tmp_path: Path):
+    patients.brats(tmp_path, "P01", 1, {"t1": "T1w", "t1ce": "T1ce", "t2": "T2w", "flair": "FLAIR"})
+    assert _problems(tmp_path) == {}
+    (case,) = find_cases(tmp_path)
+    np.testing.assert_array_equal(read_truth(case).labels, patients.labels(1))
 
 
 def test_two_scans_of_one_patient_are_no_mix_up(patients, tmp_path: Path):
