@@ -31,8 +31,8 @@ def prepare(
 ) -> None:
     """Find the cases of DATASET, check them, normalise and crop them (section 3.2), and split them into folds.
 
-    Interrupted, it goes on where it was; cases that are prepared already are kept unless their files are newer. Folds
-    that are there are kept too, and new cases are added to them: delete OUT/folds.json to split anew.
+    Interrupted, it goes on where it was; cases that are prepared already are kept unless their files or labels are
+    others now. Folds that are there are kept too, and new cases are added to them: delete OUT/folds.json to split anew.
     """
     from rich.console import Console
 

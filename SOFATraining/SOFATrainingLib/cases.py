@@ -27,14 +27,14 @@ class CaseRow:
         subject: the patient, whose cases stay together in training or in validation.
         errors: sentences that keep it out of training.
         warnings: sentences worth knowing.
-        modified: when its files were last written, seconds since the epoch.
+        origin: what it would be prepared from (`sofa_training.cases.TrainingCase.origin`).
     """
 
     case: str
     subject: str
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    modified: float = 0.0
+    origin: str = ""
 
     @property
     def mark(self) -> Mark:
@@ -61,7 +61,7 @@ def readRows(output: str) -> tuple[CaseRow, ...]:
             raise InputError(event["error"])
         if "case" in event:
             problems = {kind: tuple(event[kind]) for kind in ("errors", "warnings")}
-            rows.append(CaseRow(event["case"], event["subject"], modified=event["modified"], **problems))
+            rows.append(CaseRow(event["case"], event["subject"], origin=event["origin"], **problems))
     return tuple(rows)
 
 

@@ -29,7 +29,7 @@ def main(dataset: Path) -> int:
         _say(
             case=case.name,
             subject=case.subject,
-            modified=case.modified,
+            origin=case.origin,
             errors=[p.sentence for p in mine if p.severity is Severity.ERROR],
             warnings=[p.sentence for p in mine if p.severity is Severity.WARNING],
         )

@@ -162,9 +162,11 @@ def splitCases(rows: Sequence[CaseRow], prepared: Path) -> Fold:
 
 
 def outdated(rows: Sequence[CaseRow], prepared: Path) -> list[Path]:
-    """Return prepared cases whose images or truth were written again since."""
+    """Return prepared cases that were made from other files, or from what these were before, or as other labels."""
+    from sofa_training.prepared import origin_of
+
     files = {row: prepared / f"{row.case}.npz" for row in rows}
-    return [path for row, path in files.items() if path.is_file() and path.stat().st_mtime < row.modified]
+    return [path for row, path in files.items() if path.is_file() and origin_of(path) != row.origin]
 
 
 def forget(files: Sequence[Path]) -> None:

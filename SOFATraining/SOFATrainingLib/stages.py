@@ -61,7 +61,7 @@ def watchPreparing(
     told: Told,
     done: Callable[[tuple[CaseRow, ...], str], None],
 ) -> Watch | None:
-    """Normalise and crop the cases that are not prepared yet, or that were changed since.
+    """Normalise and crop the cases that are not prepared yet, or not from what they are now.
 
     Args:
         scheduler: how to wait.

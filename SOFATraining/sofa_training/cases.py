@@ -5,6 +5,7 @@ Finding only looks at names; `sofa_training.checks` opens the files.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -65,10 +66,16 @@ class TrainingCase:
     problems: tuple[str, ...] = field(default=())
 
     @property
-    def modified(self) -> float:
-        """Return when the newest of the files was written, in seconds since the epoch; 0 where there is none."""
-        files = [file.path for file in self.images.values()] + ([self.truth] if self.truth is not None else [])
-        return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+    def origin(self) -> str:
+        """Return what a prepared case is made from, as JSON: patient, files (path, bytes, ns since the epoch), labels.
+
+        Whatever differs makes another prepared case.
+        """
+        files = {m.value: [*_facts(file.path), file.channel] for m, file in self.images.items()}
+        truth = None if self.truth is None else _facts(self.truth)
+        labels = {str(value): None if r is None else r.name for value, r in sorted(self.labels.items())}
+        made_from = {"subject": self.subject, "images": files, "truth": truth, "labels": labels}
+        return json.dumps(made_from, sort_keys=True)
 
 
 def find_cases(dataset: Path) -> tuple[TrainingCase, ...]:
@@ -105,6 +112,12 @@ def subject_of(case: str) -> str:
     """Return the patient of a BraTS case name, which is the name without the number of the scan."""
     match = _SCAN_NUMBER.match(case)
     return match["subject"] if match else case
+
+
+def _facts(path: Path) -> list[str | int | None]:
+    """Return a file's place, size and time; no size and time where there is none."""
+    found = path.stat() if path.is_file() else None
+    return [str(path.resolve()), *((None, None) if found is None else (found.st_size, found.st_mtime_ns))]
 
 
 def _files_below(root: Path) -> Iterator[Path]:

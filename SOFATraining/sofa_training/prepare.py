@@ -47,6 +47,7 @@ def prepare_case(case: TrainingCase) -> tuple[PreparedCase, tuple[str, ...]]:
     Raises:
         InputError: as `open_working_case`.
     """
+    origin = case.origin  # before the files are read: what changes meanwhile is noticed the next time
     working = open_working_case(case)
     opened, truth = working.case, working.truth
     images, brain = normalise_case(opened)
@@ -73,6 +74,7 @@ def prepare_case(case: TrainingCase) -> tuple[PreparedCase, tuple[str, ...]]:
             "sources": {m.value: str(source) for m, source in opened.sources.items()},
             "sofa": sofa_engine.__version__,
         },
+        origin=origin,
     )
     return prepared, opened.warnings
 
@@ -84,7 +86,7 @@ def prepare_cases(
     workers: int = 1,
     progress: Callable[[Outcome], None] | None = None,
 ) -> tuple[Outcome, ...]:
-    """Prepare cases in parallel; those that `out` holds already are kept, unless their files are newer.
+    """Prepare cases in parallel; those that `out` holds already are kept, unless they were made from others.
 
     One case that fails does not stop the others: its outcome says why.
 
@@ -129,13 +131,13 @@ def prepare_cases(
 
 def _prepare_one(case: TrainingCase, out: Path) -> Outcome:
     path = out / f"{case.name}.npz"
-    # A mask that was corrected since makes a new case.
-    if path.is_file() and path.stat().st_mtime >= case.modified:
+    if path.is_file():
         try:
-            read_prepared(path, mapped=False)
-            return Outcome(case.name, path, True, ())
+            if read_prepared(path, mapped=False).origin == case.origin:
+                return Outcome(case.name, path, True, ())
         except SofaError:
-            path.unlink()  # damaged or of another version: made again below
+            pass  # damaged or of another version
+        path.unlink()  # made again below, and not used where that fails
     try:
         prepared, notes = prepare_case(case)
         write_prepared(prepared, path)

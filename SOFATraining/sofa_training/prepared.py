@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from sofa_training.regions import sub_region_masks
 
 #: Changes whenever what is written changes, so that old files are made again.
 FORMAT = 1
+_DAMAGED = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class PreparedCase:
         extent: where the crop lies in the case's full grid.
         geometry: the full grid.
         provenance: files, versions, layout, crop: what is needed to trace the arrays.
+        origin: what it was made from (`TrainingCase.origin`), empty in files of earlier versions.
     """
 
     name: str
@@ -55,6 +58,7 @@ class PreparedCase:
     extent: Box
     geometry: Geometry
     provenance: Mapping[str, Any]
+    origin: str = ""
 
     @cached_property
     def pixels(self) -> np.ndarray:
@@ -89,6 +93,7 @@ def write_prepared(case: PreparedCase, path: Path) -> None:
         "shape": case.geometry.shape,
         "ijk_to_ras": case.geometry.ijk_to_ras,
         "provenance": dict(case.provenance),
+        "origin": case.origin,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -127,7 +132,7 @@ def read_prepared(path: Path, *, mapped: bool = True) -> PreparedCase:
                 images, truth = (_mapped(archive, path, key) for key in ("image", "truth"))
             else:
                 images, truth = archive["image"], archive["truth"]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path} is not a prepared case or is damaged; run `sofa prepare` again.") from error
     return PreparedCase(
         name=header["name"],
@@ -139,7 +144,18 @@ def read_prepared(path: Path, *, mapped: bool = True) -> PreparedCase:
         extent=Box(tuple(header["extent"][0]), tuple(header["extent"][1])),
         geometry=Geometry.from_matrix(tuple(header["shape"]), np.array(header["ijk_to_ras"])),
         provenance=header["provenance"],
+        origin=header.get("origin", ""),
     )
+
+
+def origin_of(path: Path) -> str | None:
+    """Return what a prepared case was made from without reading its arrays; None where the file cannot be used."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            return str(header.get("origin", "")) if header["format"] == FORMAT else None
+    except _DAMAGED:
+        return None
 
 
 def read_folder(folder: Path, names: tuple[str, ...] | None = None) -> tuple[PreparedCase, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sofa_engine.errors import SofaError
+from sofa_training.cases import LABELS_BRATS2023, find_cases
 from sofa_training.folds import read_folds
 from SOFATrainingLib.cases import CaseRow
-from SOFATrainingLib.plan import splitCases
+from SOFATrainingLib.plan import forget, outdated, preparedRows, splitCases
+from training_tools import prepareDataset, writeDataset
 
 
 def rowsOf(*patients: str) -> list[CaseRow]:
@@ -48,3 +51,16 @@ def test_a_split_that_cannot_be_used_is_said_with_the_way_out(tmp_path: Path):
         splitCases(rowsOf(*fold.validation), tmp_path)
     with pytest.raises(SofaError, match=r"^P has cases for training and cases for validation in .*folds.json"):
         splitCases([CaseRow(name, "P") for name in ("P01", "P02", "P03")], tmp_path)
+
+
+def test_a_case_that_was_prepared_from_something_else_is_prepared_again(tmp_path: Path):
+    prepared = prepareDataset(writeDataset(tmp_path / "cases"), tmp_path / "prepared")
+    cases = find_cases(tmp_path / "cases")
+    rows = [CaseRow(case.name, case.subject, origin=case.origin) for case in cases]
+    assert outdated(rows, prepared) == []
+    others = replace(cases[1], labels=LABELS_BRATS2023)
+    rows[1] = CaseRow(others.name, others.subject, origin=others.origin)
+    assert outdated(rows, prepared) == [prepared / "Patient_1.npz"]
+    (prepared / "Patient_0.npz").write_bytes(b"damaged")
+    forget(outdated(rows, prepared))
+    assert preparedRows(rows, prepared) == ()

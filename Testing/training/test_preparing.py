@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sofa_engine.errors import InputError, OutputError, SofaError
-from sofa_training.cases import find_cases
+from sofa_training.cases import LABELS_BRATS2023, find_cases
 from sofa_training.prepare import prepare_case, prepare_cases
 from sofa_training.prepared import read_folder, read_prepared, write_prepared
 
@@ -70,6 +70,47 @@ def test_a_mask_that_was_corrected_since_makes_a_new_case(patients, tmp_path: Pa
     (second,) = prepare_cases(find_cases(tmp_path / "data"), tmp_path / "out")
     assert not second.reused
     assert set(np.unique(read_prepared(second.path).truth)) == {0, 2, 4}
+
+
+def _prepare(cases, out: Path) -> tuple[bool, np.ndarray]:
+    (outcome,) = prepare_cases(cases, out)
+    return outcome.reused, np.array(read_prepared(outcome.path, mapped=False).truth)
+
+
+def test_files_labels_or_a_patient_that_are_others_make_a_new_case_whatever_their_time(patients, tmp_path: Path):
+    patients.brats(tmp_path / "data", "a", 1)
+    cases = find_cases(tmp_path / "data")
+    out = tmp_path / "out"
+    assert not _prepare(cases, out)[0]
+    assert _prepare(find_cases(tmp_path / "data"), out)[0]
+
+    cavity = [replace(case, labels=LABELS_BRATS2023) for case in cases]
+    reused, truth = _prepare(cavity, out)
+    assert not reused and set(np.unique(truth)) == {0, 1, 2}
+    assert _prepare(cavity, out)[0] and not _prepare(cases, out)[0]
+
+    another = patients.brats(tmp_path / "another", "a", 2)
+    for path in another.iterdir():
+        os.utime(path, (1e9, 1e9))  # older than what is prepared
+    reused, truth = _prepare(find_cases(tmp_path / "another"), out)
+    assert not reused and not np.array_equal(truth, prepare_case(cases[0])[0].truth)
+    assert not _prepare([replace(cases[0], subject="another patient")], out)[0]
+
+
+def test_a_case_of_an_earlier_version_opens_and_is_prepared_again(patients, tmp_path: Path):
+    patients.brats(tmp_path / "data", "a", 1)
+    case, _ = prepare_case(find_cases(tmp_path / "data")[0])
+    write_prepared(replace(case, origin=""), tmp_path / "out" / "a.npz")
+    assert len(read_folder(tmp_path / "out")) == 1
+    assert [_prepare(find_cases(tmp_path / "data"), tmp_path / "out")[0] for _ in range(2)] == [False, True]
+
+
+def test_what_cannot_be_prepared_as_it_is_now_is_not_left_as_it_was(patients, tmp_path: Path):
+    folder = patients.brats(tmp_path / "data", "a", 1)
+    prepare_cases(find_cases(tmp_path / "data"), tmp_path / "out")
+    (folder / "a_flair.nii.gz").write_bytes(b"damaged")
+    (outcome,) = prepare_cases(find_cases(tmp_path / "data"), tmp_path / "out")
+    assert outcome.path is None and not (tmp_path / "out" / "a.npz").exists()
 
 
 def test_a_process_that_is_killed_for_lack_of_memory_ends_in_a_sentence(
