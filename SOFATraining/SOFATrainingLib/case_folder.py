@@ -86,7 +86,10 @@ def addCase(dataset: Path, name: str, nodes: Mapping[Modality, Any], truthNode: 
 
 
 def proposedName(dataset: Path | None, volumeNode: Any) -> str:
-    """Return a name for a case after its volume, with a number where the dataset has that name already."""
+    """Return a name for a case after its volume, with a number where the dataset has that name already.
+
+    The number is one by which `sofa_training.subjects` knows the patient again.
+    """
     stem = safeName(re.sub(r"(?i)[ _-]*(t1ce|t1c|t1gd)$", "", volumeNode.GetName())) or "case"
     names = (stem if number == 1 else f"{stem}_case{number}" for number in range(1, 10_000))
     return next(name for name in names if dataset is None or not (dataset / name).exists())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from sofa_engine.errors import InputError
 from sofa_engine.types import MODALITIES
-from sofa_training.cases import LABELS_BRATS2020, LABELS_BRATS2023, LabelValues, TrainingCase, VolumeFile, subject_of
+from sofa_training.cases import LABELS_BRATS2020, LABELS_BRATS2023, LabelValues, TrainingCase, VolumeFile
+from sofa_training.subjects import subject_of
 
 _REQUIRED = ("name", "truth")
 _SEQUENCES = tuple(m.value for m in MODALITIES)
@@ -21,9 +22,9 @@ def find_listed_cases(table: Path) -> list[TrainingCase]:
     """Return the cases of a CSV.
 
     Args:
-        table: columns name, t1, t1c, t2, flair, truth, and if wanted subject (else the name) and labels ("2020" where
-            left out, or "2023"). Paths are relative to the table. Commas, semicolons or tabs separate the columns,
-            since spreadsheets of different countries write either.
+        table: columns name, t1, t1c, t2, flair, truth, and if wanted subject (else told by the name) and labels
+            ("2020" where left out, or "2023"). Paths are relative to the table. Commas, semicolons or tabs separate
+            the columns, since spreadsheets of different countries write either.
 
     Raises:
         InputError: there is no such table, or a line of it cannot be understood; the sentence names the line.
@@ -42,17 +43,18 @@ def find_listed_cases(table: Path) -> list[TrainingCase]:
             f"{table} must have the columns name, truth, {', '.join(_SEQUENCES)} and may have subject and labels; it "
             f"has {', '.join(sorted(columns)) or 'none'}."
         )
-    cases = []
+    lines: list[tuple[int, dict[str, str]]] = []
     for row in reader:
         if None in row:
             raise InputError(f"{table}, line {reader.line_num}, has more fields than the heading has columns.")
         values = {key.strip(): (value or "").strip() for key, value in row.items()}
         if any(values.values()):  # spreadsheets end with lines of nothing but separators
-            cases.append(_case(values, table, reader.line_num))
-    return cases
+            lines.append((reader.line_num, values))
+    names = {values["name"] for _, values in lines}
+    return [_case(values, names, table, line) for line, values in lines]
 
 
-def _case(values: Mapping[str, str], table: Path, line: int) -> TrainingCase:
+def _case(values: Mapping[str, str], names: Collection[str], table: Path, line: int) -> TrainingCase:
     name, scheme = values["name"], values.get("labels") or "2020"
     # The name becomes the name of a file.
     if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
@@ -61,7 +63,7 @@ def _case(values: Mapping[str, str], table: Path, line: int) -> TrainingCase:
         raise InputError(f'{table}, line {line}: the labels of {name} must be "2020" or "2023", not "{scheme}".')
     return TrainingCase(
         name=name,
-        subject=values.get("subject") or subject_of(name),
+        subject=values.get("subject") or subject_of(name, names),
         images={m: VolumeFile(table.parent / values[m.value]) for m in MODALITIES if values.get(m.value)},
         truth=table.parent / values["truth"] if values["truth"] else None,
         labels=_SCHEMES[scheme],

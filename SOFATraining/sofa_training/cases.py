@@ -15,6 +15,7 @@ from pathlib import Path
 from sofa_engine.errors import InputError
 from sofa_engine.naming import modality_of
 from sofa_engine.types import MODALITIES, Modality, SubRegion
+from sofa_training.subjects import subject_of
 
 #: Label values that a truth may hold, and the sub-region of each; None is background to SOFA.
 LabelValues = Mapping[int, SubRegion | None]
@@ -25,7 +26,6 @@ LABELS_BRATS2020: LabelValues = {0: None, 1: SubRegion.NCR, 2: SubRegion.ED, 4: 
 LABELS_BRATS2023: LabelValues = {0: None, 1: SubRegion.NCR, 2: SubRegion.ED, 3: SubRegion.ET, 4: None}
 
 _VOLUME_FILE = re.compile(r"^(?P<case>.+)[_-](?P<suffix>[A-Za-z0-9]+)\.(?:nii|nii\.gz|nrrd|mha)$")
-_SCAN_NUMBER = re.compile(r"^(?P<subject>(?:brats1[789]_.+)|(?:BraTS-[A-Z]+-\d+))[_-]\d+$", re.IGNORECASE)
 #: The one file of BraTS 2020 that does not follow its own naming.
 _BRATS2020_MISNAMED_TRUTH = "W39_1998.09.19_Segm.nii"
 
@@ -108,12 +108,6 @@ def find_cases(dataset: Path) -> tuple[TrainingCase, ...]:
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
-def subject_of(case: str) -> str:
-    """Return the patient of a BraTS case name, which is the name without the number of the scan."""
-    match = _SCAN_NUMBER.match(case)
-    return match["subject"] if match else case
-
-
 def _facts(path: Path) -> list[str | int | None]:
     """Return a file's place, size and time; no size and time where there is none."""
     found = path.stat() if path.is_file() else None
@@ -143,6 +137,7 @@ def _from_brats(root: Path) -> list[TrainingCase]:
             groups.setdefault((path.parent, path.parent.name), {})["seg"] = path
         elif suffix == "seg" or modality_of(suffix) is not None:
             groups.setdefault((path.parent, match["case"]), {})[suffix] = path
+    names = {name for _, name in groups}
     by_folder: dict[Path, list[str]] = {}
     for folder, name in groups:
         by_folder.setdefault(folder, []).append(name)
@@ -156,7 +151,7 @@ def _from_brats(root: Path) -> list[TrainingCase]:
         cases.append(
             TrainingCase(
                 name=name,
-                subject=subject_of(name),
+                subject=subject_of(name, names),
                 images={m: images[m] for m in MODALITIES if m in images},
                 truth=files.get("seg"),
                 labels=LABELS_BRATS2023 if new_names else LABELS_BRATS2020,

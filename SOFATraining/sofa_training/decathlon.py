@@ -11,7 +11,8 @@ from typing import Any
 from sofa_engine.errors import InputError
 from sofa_engine.naming import modality_of
 from sofa_engine.types import MODALITIES, Modality, SubRegion
-from sofa_training.cases import LabelValues, TrainingCase, VolumeFile, subject_of
+from sofa_training.cases import LabelValues, TrainingCase, VolumeFile
+from sofa_training.subjects import subject_of
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 _VOLUME_SUFFIX = re.compile(r"\.(nii|nii\.gz|nrrd|mha)$")
@@ -57,7 +58,7 @@ def find_described_cases(root: Path) -> list[TrainingCase]:
     return [
         TrainingCase(
             name=name,
-            subject=subject_of(name),
+            subject=subject_of(name, found),
             images={m: files[m] for m in MODALITIES if m in files},
             truth=truths.get(name),
             labels=labels,

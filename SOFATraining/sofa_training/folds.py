@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sofa_engine.errors import InputError
-from sofa_training.cases import subject_of
+from sofa_training.subjects import subject_of
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from sofa_engine.itk_images import geometry_of
 from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
 from sofa_training.cases import find_cases
 from sofa_training.checks import check_cases
+from sofa_training.subjects import subject_of
 from SOFASegmentLib.geometry import localGeometry, worldGeometry
 from SOFASegmentLib.segments import Segments, createSegmentationNode
 from SOFATrainingLib.case_folder import addCase, proposedName
@@ -104,6 +105,7 @@ def test_a_case_of_the_same_name_stays_as_it_is(nodes: Any, truth: Any, tmp_path
     nodes[Modality.T1C].SetName("one_t1c")
     assert proposedName(tmp_path, nodes[Modality.T1C]) == "one_case2"
     assert proposedName(None, nodes[Modality.T1C]) == "one"
+    assert subject_of("one_case2", ["one", "one_case2"]) == "one"
 
 
 def without(nodes: dict[Modality, Any], modality: Modality) -> dict[Modality, Any]:

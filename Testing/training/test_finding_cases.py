@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from sofa_engine.errors import InputError
-from sofa_engine.types import MODALITIES, Modality, SubRegion
-from sofa_training.cases import LABELS_BRATS2023, find_cases, subject_of
+from sofa_engine.types import MODALITIES, Modality
+from sofa_training.cases import LABELS_BRATS2023, find_cases
 from sofa_training.reading import open_training_case, read_sequence, read_truth
+from sofa_training.subjects import subject_of
 
 
 def test_brats_2021_folders_are_found_with_all_sequences_and_truth(brats_folder: Path):
@@ -201,6 +202,56 @@ def test_a_dataset_json_with_foreign_labels_names_the_label(patients, tmp_path: 
     assert words in str(error.value) and "dataset.json" in str(error.value)
 
 
-def test_subjects_of_plain_names_are_the_names():
-    assert subject_of("BraTS20_Training_001") == "BraTS20_Training_001"
-    assert SubRegion.ET.label == 4
+@pytest.mark.parametrize(
+    ("case", "subject"),
+    [
+        ("Brats18_TCIA08_242_1", "Brats18_TCIA08_242"),
+        ("BraTS-GLI-02405-100", "BraTS-GLI-02405"),
+        ("UPENN-GBM-00001_21", "UPENN-GBM-00001"),
+        ("sub-01_ses-02", "sub-01"),
+        ("sub-01_ses-postop_run-1", "sub-01"),
+        ("P01-ses-2", "P01"),
+        ("P01_20190304", "P01"),
+        ("P01_2019-03-04", "P01"),
+        ("P01_2019.03.04_101500", "P01"),
+        ("P01_04.03.2019", "P01"),
+        ("P01_visit2", "P01"),
+        ("PatientID_0003_Timepoint_1", "PatientID_0003"),
+        ("Patient-001_week-044-1", "Patient-001"),
+        ("UCSF-PDGM-0315_FU001d", "UCSF-PDGM-0315"),
+        ("P01_postop_20190304", "P01"),
+        ("P01_baseline", "P01"),
+    ],
+)
+def test_scans_of_one_patient_are_known_by_what_follows_the_name(case: str, subject: str):
+    assert subject_of(case) == subject
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("BraTS20_Training_001", "BraTS20_Training_002"),
+        ("BraTS2021_00001", "BraTS2021_00002"),
+        ("P01", "P02"),
+        ("case_001", "case_002"),
+        ("case1", "case2"),
+        ("glioma_case1", "glioma_case2"),
+        ("case_20190304", "case_20190305"),
+        ("siteA_01", "siteA_02"),
+        ("UCSF-PDGM-0004", "UCSF-PDGM-0005"),
+        ("P_1998", "P_1999"),
+        ("sub-01", "sub-02"),
+        ("ses-01", "ses-02"),
+    ],
+)
+def test_different_patients_are_not_taken_for_one(names: tuple[str, ...]):
+    assert [subject_of(name, names) for name in names] == list(names)
+
+
+def test_a_numbered_case_is_a_scan_of_the_patient_whose_name_it_continues(patients, tmp_path: Path):
+    for number, name in enumerate(("P01", "P01_case2", "P01_case2_case2", "P02_case2", "P03")):
+        patients.brats(tmp_path, name, number)
+    assert [case.subject for case in find_cases(tmp_path)] == ["P01", "P01", "P01", "P02_case2", "P03"]
+    lines = ["name,subject,truth", "P01,,x", "P01_case2,,x", "P02,,x", "P02_case2,Q,x"]
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert [case.subject for case in find_cases(tmp_path / "t.csv")] == ["P01", "P01", "P02", "Q"]
