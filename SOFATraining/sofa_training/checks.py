@@ -12,9 +12,9 @@ from enum import StrEnum
 import numpy as np
 
 from sofa_engine.errors import InputError
-from sofa_engine.types import MODALITIES
+from sofa_engine.types import MODALITIES, Modality
 from sofa_training.cases import LABELS_BRATS2020, LABELS_BRATS2023, TrainingCase, VolumeFile
-from sofa_training.reading import Truth, grid_of, read_truth
+from sofa_training.reading import Truth, grid_of, middle_slice, read_truth
 
 #: How the cases of BraTS 2024 are named that had surgery, of which many have a cavity and no enhancing tumour left.
 _POST_OPERATIVE = re.compile(r"BraTS-GLI-\d+-1\d\d", re.IGNORECASE)
@@ -38,7 +38,7 @@ class Problem:
 
 
 def check_cases(cases: Sequence[TrainingCase], *, progress: Callable[[str], None] | None = None) -> tuple[Problem, ...]:
-    """Look for what would spoil a training: headers of the images, voxels of the truths.
+    """Look for what would spoil a training: headers of the images and a slice of each case, voxels of the truths.
 
     Args:
         cases: what `find_cases` found.
@@ -49,7 +49,8 @@ def check_cases(cases: Sequence[TrainingCase], *, progress: Callable[[str], None
     """
     problems: list[Problem] = []
     counts = Counter(case.name for case in cases)
-    twins: dict[str, str] = {}
+    truths: dict[str, str] = {}
+    pictures: dict[str, TrainingCase] = {}
     owners = _owners(cases)
     for case in cases:
         errors = list(case.problems)
@@ -62,9 +63,16 @@ def check_cases(cases: Sequence[TrainingCase], *, progress: Callable[[str], None
         if (doubt := _doubt_about_scheme(case, truth)) is not None:
             (warnings if _surely_2023(case) else errors).append(doubt)
         if truth is not None and truth.labels.any():
-            twin = twins.setdefault(_digest(truth), case.name)
+            twin = truths.setdefault(_digest(truth.labels), case.name)
             if twin != case.name:
                 errors.append(f"It has the same truth as {twin}, voxel by voxel: the same case twice.")
+        if not errors and (picture := _picture(case)) is not None:
+            other = pictures.setdefault(picture, case)
+            if other is not case:
+                errors.append(
+                    f"It has the same images as {other.name}, voxel by voxel: the same scan twice. Remove the one "
+                    "whose truth is not to be used."
+                )
         problems += [Problem(case.name, Severity.ERROR, sentence) for sentence in errors]
         problems += [Problem(case.name, Severity.WARNING, sentence) for sentence in warnings]
         if progress is not None:
@@ -140,9 +148,20 @@ def _surely_2023(case: TrainingCase) -> bool:
     return case.layout == "CSV" or _POST_OPERATIVE.fullmatch(case.name) is not None
 
 
-def _digest(truth: Truth) -> str:
-    shape = np.array(truth.labels.shape).tobytes()
-    return hashlib.sha256(shape + truth.labels.tobytes()).hexdigest()
+def _picture(case: TrainingCase) -> str | None:
+    """Return what tells a scan from all others, None where there is nothing to see; one slice does, by its noise."""
+    file = case.images.get(Modality.T1C) or next(iter(case.images.values()), None)
+    if file is None:
+        return None
+    try:
+        plane = middle_slice(file)
+    except InputError:
+        return None  # said when it is prepared
+    return _digest(plane) if np.ptp(plane) > 0 else None
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.array(array.shape).tobytes() + array.tobytes()).hexdigest()
 
 
 def _check_grids(case: TrainingCase) -> list[str]:

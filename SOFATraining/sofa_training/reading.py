@@ -81,6 +81,24 @@ def grid_of(file: VolumeFile) -> Geometry:
     return grid
 
 
+def middle_slice(file: VolumeFile) -> np.ndarray:
+    """Return the slice in the middle of a sequence's last axis, float32 (H, W); of a NIfTI no more is read than that.
+
+    Raises:
+        InputError: the file is missing or damaged, or has no such channel.
+    """
+    if file.channel is None and not file.path.name.endswith((".nii", ".nii.gz")):
+        array = read_sequence(file).array
+        return array[len(array) // 2]
+    try:
+        image = nib.load(file.path)
+        others = (0 if file.channel is None else file.channel,) * (len(image.shape) - 3)
+        plane = image.dataobj[(slice(None), slice(None), image.shape[2] // 2, *others)]
+        return np.asarray(plane, dtype=np.float32).T
+    except (*_UNREADABLE, IndexError) as error:
+        raise InputError(f"{file.path} is missing or cannot be read.") from error
+
+
 def read_truth(case: TrainingCase) -> Truth:
     """Read a case's truth and translate its values to SOFA's.
 

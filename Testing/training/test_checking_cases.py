@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from sofa_training.cases import find_cases
 from sofa_training.checks import Severity, check_cases
@@ -72,6 +73,24 @@ def test_the_same_case_under_two_names_is_noticed(patients, tmp_path: Path):
     patients.brats(tmp_path, "a", 1)
     patients.brats(tmp_path, "b", 1)
     assert _problems(tmp_path) == {"b": ["error: It has the same truth as a, voxel by voxel: the same case twice."]}
+
+
+def test_one_scan_with_two_truths_is_noticed_however_its_files_are_written(patients, tmp_path: Path):
+    patients.brats(tmp_path, "P01", 1)
+    corrected = patients.labels(1)
+    corrected[corrected == 1] = 4
+    again = patients.brats(tmp_path, "P01_case2", 1)
+    patients.save(again / "P01_case2_seg.nii.gz", corrected)
+    for path in again.glob("*_t*.nii.gz"):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj).astype(np.float64), image.affine), path)
+    said = "error: It has the same images as P01, voxel by voxel: the same scan twice. Remove the one whose truth"
+    (sentence,) = _problems(tmp_path)["P01_case2"]
+    assert sentence.startswith(said) and "P01" not in _problems(tmp_path)
+    for path in again.glob("*_t1ce.nii.gz"):
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", ".nrrd"))
+        path.unlink()
+    assert _problems(tmp_path)["P01_case2"][0].startswith(said)
 
 
 def test_one_name_for_two_cases_is_noticed(patients, tmp_path: Path):
