@@ -54,7 +54,8 @@ def addCase(dataset: Path, name: str, nodes: Mapping[Modality, Any], truthNode: 
         The new folder, complete.
 
     Raises:
-        InputError: a sequence is missing, the grids differ, or the segmentation has no sub-region.
+        InputError: a sequence is missing, the grids differ, the segmentation has no sub-region, or the dataset is no
+            folder of cases in a layout of BraTS.
         OutputError: there is such a case already, or the folder cannot be written; nothing is left behind.
     """
     missing = [m.title for m in MODALITIES if m not in nodes]
@@ -65,6 +66,11 @@ def addCase(dataset: Path, name: str, nodes: Mapping[Modality, Any], truthNode: 
         raise InputError("Give the case a name, which becomes the name of its folder.")
     if dataset.suffix.lower() == ".csv":
         raise InputError("A case can only be added to a folder of cases, not to a table; choose a folder.")
+    if (dataset / "dataset.json").is_file():
+        raise InputError(
+            f"{dataset} has a dataset.json, whose cases lie in imagesTr and labelsTr, so that a case added here would "
+            "never be found; choose another folder."
+        )
     case = caseFromVolumes(nodes, Modality.T1C)
     labels = _truth(truthNode, nodes[Modality.T1C])
     target = dataset / fileName

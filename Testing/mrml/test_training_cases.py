@@ -133,6 +133,15 @@ def test_what_cannot_be_a_case_is_refused_with_a_sentence_and_leaves_nothing(nod
     refused("another grid")
 
 
+def test_a_dataset_in_another_layout_is_refused_where_the_case_would_not_be_found(
+    nodes: Any, truth: Any, tmp_path: Path
+):
+    (tmp_path / "dataset.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SofaError, match=r"has a dataset.json, .* would never be found; choose another folder"):
+        addCase(tmp_path, "one", nodes, truth)
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset.json"]
+
+
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(nodes: Any, truth: Any, tmp_path: Path):
     (tmp_path / "cases").write_text("a file, not a folder", encoding="utf-8")
     with pytest.raises(SofaError, match="cannot be written"):
