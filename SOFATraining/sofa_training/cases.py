@@ -127,38 +127,45 @@ def _files_below(root: Path) -> Iterator[Path]:
 
 
 def _from_brats(root: Path) -> list[TrainingCase]:
-    groups: dict[tuple[Path, str], dict[str, Path]] = {}
+    groups: dict[tuple[Path, str], list[tuple[str, Path]]] = {}
     for path in sorted(_files_below(root)):
         match = _VOLUME_FILE.match(path.name)
         if match is None:
             continue
         suffix = match["suffix"].lower()
         if path.name == _BRATS2020_MISNAMED_TRUTH:
-            groups.setdefault((path.parent, path.parent.name), {})["seg"] = path
+            groups.setdefault((path.parent, path.parent.name), []).append(("seg", path))
         elif suffix == "seg" or modality_of(suffix) is not None:
-            groups.setdefault((path.parent, match["case"]), {})[suffix] = path
+            groups.setdefault((path.parent, match["case"]), []).append((suffix, path))
     names = {name for _, name in groups}
     by_folder: dict[Path, list[str]] = {}
     for folder, name in groups:
         by_folder.setdefault(folder, []).append(name)
     cases = []
     for (folder, name), files in groups.items():
-        images = {m: VolumeFile(path) for suffix, path in files.items() if (m := modality_of(suffix)) is not None}
+        by_role: dict[Modality | None, list[Path]] = {}  # None is the truth
+        for suffix, path in files:
+            by_role.setdefault(modality_of(suffix), []).append(path)
+        problems = [
+            f"{' and '.join(path.name for path in paths)} are given as {'truth' if role is None else role.title}; "
+            "remove all but one."
+            for role, paths in by_role.items()
+            if len(paths) > 1
+        ]
         neighbours = by_folder[folder]
-        mixed = len(neighbours) > 1 and (len(images) < len(MODALITIES) or "seg" not in files)
+        if len(neighbours) > 1 and len(by_role) < len(MODALITIES) + 1:
+            problems.append(f"Files of several patients are mixed in {folder}: {', '.join(sorted(neighbours))}.")
         # Not by t2w, which is BIDS's name too.
-        new_names = bool({"t1n", "t2f"} & files.keys())
+        new_names = any(suffix in ("t1n", "t2f") for suffix, _ in files)
         cases.append(
             TrainingCase(
                 name=name,
                 subject=subject_of(name, names),
-                images={m: images[m] for m in MODALITIES if m in images},
-                truth=files.get("seg"),
+                images={m: VolumeFile(by_role[m][0]) for m in MODALITIES if m in by_role},
+                truth=by_role[None][0] if None in by_role else None,
                 labels=LABELS_BRATS2023 if new_names else LABELS_BRATS2020,
                 layout="BraTS 2023/2024" if new_names else "BraTS 2018-2021",
-                problems=(f"Files of several patients are mixed in {folder}: {', '.join(sorted(neighbours))}.",)
-                if mixed
-                else (),
+                problems=tuple(problems),
             )
         )
     return cases

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -31,6 +32,20 @@ def test_a_case_without_truth_is_said(patients, tmp_path: Path):
 def test_a_missing_sequence_is_named(patients, tmp_path: Path):
     (patients.brats(tmp_path, "a", 1) / "a_t2.nii.gz").unlink()
     assert _problems(tmp_path) == {"a": ["error: T2 missing."]}
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "said"),
+    [
+        ("t1ce.nii.gz", "a_t1c.nii.gz", "a_t1c.nii.gz and a_t1ce.nii.gz are given as T1c; remove all but one."),
+        ("t2.nii.gz", "a-t2.nii.gz", "a-t2.nii.gz and a_t2.nii.gz are given as T2; remove all but one."),
+        ("seg.nii.gz", "a-seg.nii.gz", "a-seg.nii.gz and a_seg.nii.gz are given as truth; remove all but one."),
+    ],
+)
+def test_two_files_for_one_sequence_are_named(patients, tmp_path: Path, given: str, more: str, said: str):
+    folder = patients.brats(tmp_path, "a", 1)
+    shutil.copyfile(folder / f"a_{given}", folder / more)
+    assert _problems(tmp_path) == {"a": [f"error: {said}"]}
 
 
 def test_a_truth_on_another_grid_is_said_with_both_shapes(patients, tmp_path: Path):
