@@ -78,7 +78,7 @@ class ProgressSection:
             training=facts.get("training_cases", "?"), validating=validating, device=facts.get("device", "?")
         )
         if not validating and facts:
-            text += " " + _("With cases of a second patient there would be a validation.")
+            text += " " + _("With cases of another patient there would be a validation.")
         if facts.get("validation_cases_seen"):
             text += " " + seenWarning(facts["validation_cases_seen"], validating)
         if status.speed is not None:
