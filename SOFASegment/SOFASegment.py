@@ -24,7 +24,7 @@ from slicer.util import VTKObservationMixin
 import qt
 from sofa_engine.types import SUB_REGIONS, LabelScheme
 from SOFASegmentLib.controller import Phase, SegmentController
-from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
+from SOFASegmentLib.scene_state import SceneState
 from SOFASegmentQt.advanced import AdvancedSection
 from SOFASegmentQt.dependencies import DependencyError, ensureDependencies
 from SOFASegmentQt.drops import CaseDropFilter, CaseFileDialog
@@ -307,7 +307,7 @@ class SOFASegmentLogic(ScriptedLoadableModuleLogic):
     def resumable(self) -> bool:
         """Whether the scene holds a segmentation with boxes that no session knows yet."""
         state = self.state
-        if state is None or self.controller.phase is not Phase.IDLE or state.get(SEGMENTATION) is None:
+        if state is None or self.controller.phase is not Phase.IDLE or state.chosenSegmentation() is None:
             return False
         return any(state.boxNodes(subRegion) for subRegion in SUB_REGIONS)
 

@@ -22,7 +22,7 @@ from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence
 from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
 from SOFASegmentLib.review import Review
-from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
+from SOFASegmentLib.scene_state import SceneState
 from SOFASegmentLib.scheduler import Scheduler
 from SOFASegmentLib.segments import Segments
 from SOFASegmentLib.signals import Signal
@@ -127,8 +127,8 @@ class SegmentController(slicer.util.VTKObservationMixin):
 
     def resume(self) -> None:
         """Bring a session to where the scene is, after the scene was opened from a file."""
-        node, volumeNode = self.state.get(SEGMENTATION), self.state.reference()
-        if node is None or volumeNode is None:
+        node = self.state.chosenSegmentation()
+        if node is None:
             self.failed.emit(_("The scene holds no segmentation to go on with; press Segment to start one."))
             return
         self._open(node)
@@ -260,7 +260,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
                 lambda cancel, _emit: openCase(
                     case, grids, session, self._openSession, saved, self._tellProgress, cancel
                 ),
-                onDone=lambda opened: self._onOpened(opened, images, keepScene=saved is not None),
+                onDone=lambda opened: self._onOpened(opened, images, nodes[modality], keep),
                 onFailed=self._onNotOpened,
             )
         )
@@ -271,12 +271,12 @@ class SegmentController(slicer.util.VTKObservationMixin):
         boxNodes.close()
         return Saved(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
 
-    def _onOpened(self, opened: Opened, images: tuple[Any, ...], *, keepScene: bool) -> None:
+    def _onOpened(self, opened: Opened, images: tuple[Any, ...], volumeNode: Any, kept: Any) -> None:
         previous = self._live
         self._letGo()
         if previous is not None and previous.session is not opened.session:
             self._scheduler.runInBackground(previous.session.close)
-        self._live = LiveCase(self.state, opened, keepScene=keepScene)
+        self._live = LiveCase(self.state, opened, volumeNode, kept)
         self._images = images
         self._review.follow(self._live)
         self._interaction = Interaction(self._live, self._jobs, self._scheduler)

@@ -17,7 +17,7 @@ from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.grids import Edit, GridMap
 from SOFASegmentLib.labels import LabelView
-from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
+from SOFASegmentLib.scene_state import SEGMENTATION, SceneState, referenceVolumeOf
 from SOFASegmentLib.segments import Segments, createSegmentationNode
 
 #: Opens a session for a case on its working grid; runs in the background.
@@ -116,16 +116,18 @@ def gridsOf(case: Case, volumeNode: Any) -> GridMap:
 class LiveCase:
     """Keeps segments and boxes in the scene as the session has them."""
 
-    def __init__(self, state: SceneState, opened: Opened, *, keepScene: bool) -> None:
+    def __init__(self, state: SceneState, opened: Opened, volumeNode: Any, kept: Any = None) -> None:
         """Show a session in the scene.
 
         Args:
             state: the scene's memory; gets a segmentation node if it has none on this grid.
             opened: what the background found.
-            keepScene: whether the segments hold what the session was brought to, and must not be written.
+            volumeNode: the volume whose grid the result is on.
+            kept: segmentation node that holds what the session was brought to, and must not be written; None to write
+                what the session found.
         """
         self.state = state
-        self.volumeNode = state.reference()
+        self.volumeNode = volumeNode
         self.session = opened.session
         self.grids = opened.grids
         self.facts = opened.facts
@@ -134,11 +136,11 @@ class LiveCase:
         self.resumed = keepScene
         self._sessionLabels = opened.labels
         self._steps = 0
-        self.segmentationNode = self._segmentationNode()
+        self.segmentationNode = self._segmentationNode() if kept is None else kept
         segments = Segments(self.segmentationNode, self.grids.reference)
         settled = np.zeros(self.grids.reference.shape, np.uint8)
-        self.view = LabelView(segments, segments.readLabels() if keepScene else settled)
-        if not keepScene:
+        self.view = LabelView(segments, settled if kept is None else segments.readLabels())
+        if kept is None:
             whole = Box((0, 0, 0), self._sessionLabels.shape)
             everywhere = Box((0, 0, 0), settled.shape)
             first = self.grids.toReference(Patch(whole, self._sessionLabels), self._sessionLabels)
@@ -210,7 +212,7 @@ class LiveCase:
 
     def _segmentationNode(self) -> Any:
         node = self.state.get(SEGMENTATION)
-        if node is not None and node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is self.volumeNode:
+        if node is not None and referenceVolumeOf(node) is self.volumeNode:
             return node
         node = createSegmentationNode(self.volumeNode)
         self.state.set(SEGMENTATION, node)

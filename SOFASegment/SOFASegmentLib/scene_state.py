@@ -29,6 +29,11 @@ def nodesByClass(scene: Any, className: str) -> list[Any]:
     return [scene.GetNthNodeByClass(n, className) for n in range(scene.GetNumberOfNodesByClass(className))]
 
 
+def referenceVolumeOf(segmentationNode: Any) -> Any:
+    """Return the volume node on whose grid a segmentation lies, or None if it is not known or gone."""
+    return segmentationNode.GetNodeReference(segmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
 class SceneState:
     """The parameter node, in SOFA's words. Two wrappers of one node always agree, since neither keeps anything."""
 
@@ -69,9 +74,19 @@ class SceneState:
                 self.node.SetNodeReferenceID(modality.value, node.GetID() if node is not None else None)
 
     def referenceModality(self) -> Modality | None:
-        """Return the sequence whose grid results are on: the first of T1c, FLAIR, T2, T1 that is chosen."""
-        chosen = self.inputs()
-        return next((m for m in _REFERENCE_ORDER if m in chosen), None)
+        """Return the sequence whose grid results are on.
+
+        It is the one that the segmentation lies on: work that was done stays where it is when a sequence is added
+        later. Without a segmentation it is the first of T1c, FLAIR, T2, T1 that is chosen.
+        """
+        chosen, segmentation = self.inputs(), self.chosenSegmentation()
+        fixed = None if segmentation is None else referenceVolumeOf(segmentation)
+        return next((m for m in _REFERENCE_ORDER if m in chosen and fixed in (None, chosen[m])), None)
+
+    def chosenSegmentation(self) -> Any:
+        """Return the segmentation that lies on one of the chosen volumes, or None."""
+        node = self.get(SEGMENTATION)
+        return node if node is not None and referenceVolumeOf(node) in self.inputs().values() else None
 
     def reference(self) -> Any:
         """Return the volume node whose grid results are on, or None without inputs."""

@@ -12,6 +12,7 @@ from mrml_tools import Bench, digest
 from sofa_engine.errors import SofaError
 from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
 from SOFASegmentLib import Phase, SceneState
+from SOFASegmentLib.scene_state import nodesByClass
 
 
 def _reopened(bench: Bench, app, tmp_path: Path, suffix: str) -> Bench:
@@ -61,6 +62,32 @@ def test_a_saved_scene_is_opened_and_dragged_on(bench: Bench, app, tmp_path: Pat
     again.controller.undo()
     again.run()
     assert np.array_equal(again.labels(), labels)
+    again.controller.close()
+
+
+def test_a_sequence_that_is_added_later_does_not_lose_the_work(bench: Bench, app, tmp_path: Path):
+    nodes = bench.nodes
+    bench.state.setInputs({m: nodes[m] for m in (Modality.T1, Modality.FLAIR)})
+    bench.segment()
+    bench.drag(SubRegion.ED, -4)
+    labels, boxes = bench.labels(), {r: bench.boxes(r) for r in SUB_REGIONS}
+    assert labels.any()
+
+    again = _reopened(bench, app, tmp_path, ".mrb")
+    segmentation = again.segmentation
+    named = {node.GetName(): node for node in nodesByClass(again.scene, "vtkMRMLScalarVolumeNode")}
+    again.state.setInputs({**again.state.inputs(), Modality.T1C: named["Patient_t1c"]})
+    again.controller.resume()
+    again.run()
+
+    assert again.failures == []
+    assert again.segmentation is segmentation
+    assert again.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+    assert again.controller.live.volumeNode is again.state.reference() is named["Patient_flair"]
+    assert again.session.modalities == (Modality.T1, Modality.T1C, Modality.FLAIR)
+    assert np.array_equal(again.labels(), labels)
+    assert np.array_equal(again.session.labels(), labels)
+    assert {r: again.boxes(r) for r in SUB_REGIONS} == boxes
     again.controller.close()
 
 
