@@ -20,7 +20,7 @@ from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
 from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence
 from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
-from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
+from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase, takeAlong
 from SOFASegmentLib.review import Review
 from SOFASegmentLib.scene_state import SceneState
 from SOFASegmentLib.scheduler import Scheduler
@@ -266,6 +266,8 @@ class SegmentController(slicer.util.VTKObservationMixin):
         )
 
     def _saved(self, segmentationNode: Any, volumeNode: Any, grids: Any) -> Saved:
+        # What was put under a transform with no session to see it is read where the volume is now.
+        takeAlong(self.state, segmentationNode, volumeNode)
         boxNodes = BoxNodes(self.state, volumeNode, grids)
         boxes = {r: boxNodes.read(r) for r in SUB_REGIONS}
         boxNodes.close()

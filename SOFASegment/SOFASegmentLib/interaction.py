@@ -68,11 +68,14 @@ class Interaction(slicer.util.VTKObservationMixin):
 
     def refineAsDrawn(self, subRegion: SubRegion) -> None:
         """Refine a sub-region with its boxes as they lie in the scene."""
+        boxes = self._live.boxNodes.read(subRegion)
         if subRegion in self._live.state.locked:
             self._showBoxes((subRegion,))
-            self.failed.emit(lockedSentence(subRegion))
+            # Boxes that moved along with their volume are where they were.
+            if boxes != self._live.facts.boxes[subRegion]:
+                self.failed.emit(lockedSentence(subRegion))
             return
-        self.refine(subRegion, self._live.boxNodes.read(subRegion))
+        self.refine(subRegion, boxes)
 
     def refine(self, subRegion: SubRegion, boxes: Sequence[Box]) -> None:
         """Refine a sub-region with these boxes; what is under way for it is overtaken."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import slicer
 
 from sofa_engine.api import ModelInfo, Session
 from sofa_engine.case import Case
@@ -17,7 +18,7 @@ from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.grids import Edit, GridMap
 from SOFASegmentLib.labels import LabelView
-from SOFASegmentLib.scene_state import SEGMENTATION, SceneState, referenceVolumeOf
+from SOFASegmentLib.scene_state import CONFIDENCE, SEGMENTATION, SceneState, referenceVolumeOf
 from SOFASegmentLib.segments import Segments, createSegmentationNode
 
 #: Opens a session for a case on its working grid; runs in the background.
@@ -113,8 +114,17 @@ def gridsOf(case: Case, volumeNode: Any) -> GridMap:
     return GridMap(WorkingGrid.of(case.geometry), localGeometry(volumeNode))
 
 
-class LiveCase:
-    """Keeps segments and boxes in the scene as the session has them."""
+def takeAlong(state: SceneState, segmentationNode: Any, volumeNode: Any) -> None:
+    """Put a segmentation under its volume's transform, with the boxes and the confidence that lie where it lay."""
+    before, now = segmentationNode.GetTransformNodeID(), volumeNode.GetTransformNodeID()
+    boxes = [node for subRegion in SUB_REGIONS for node in state.boxNodes(subRegion)]
+    for node in (*boxes, state.get(CONFIDENCE), segmentationNode) if before != now else ():
+        if node is not None and node.GetTransformNodeID() == before:
+            node.SetAndObserveTransformNodeID(now)
+
+
+class LiveCase(slicer.util.VTKObservationMixin):
+    """Keeps segments and boxes in the scene as the session has them, and all of it where the volume is."""
 
     def __init__(self, state: SceneState, opened: Opened, volumeNode: Any, kept: Any = None) -> None:
         """Show a session in the scene.
@@ -126,6 +136,7 @@ class LiveCase:
             kept: segmentation node that holds what the session was brought to, and must not be written; None to write
                 what the session found.
         """
+        super().__init__()
         self.state = state
         self.volumeNode = volumeNode
         self.session = opened.session
@@ -137,6 +148,7 @@ class LiveCase:
         self._sessionLabels = opened.labels
         self._steps = 0
         self.segmentationNode = self._segmentationNode() if kept is None else kept
+        takeAlong(state, self.segmentationNode, volumeNode)
         segments = Segments(self.segmentationNode, self.grids.reference)
         settled = np.zeros(self.grids.reference.shape, np.uint8)
         self.view = LabelView(segments, settled if kept is None else segments.readLabels())
@@ -147,6 +159,7 @@ class LiveCase:
             self.view.settle([Patch(everywhere, settled.copy()), first])
         self.boxNodes = BoxNodes(state, self.volumeNode, self.grids)
         self.showBoxes()
+        self.addObserver(volumeNode, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._onVolumeMoved)
 
     @property
     def canUndo(self) -> bool:
@@ -209,6 +222,10 @@ class LiveCase:
     def close(self) -> None:
         """Stop listening to the scene; nodes and session stay."""
         self.boxNodes.close()
+        self.removeObservers()
+
+    def _onVolumeMoved(self, _volumeNode: Any, _event: str) -> None:
+        takeAlong(self.state, self.segmentationNode, self.volumeNode)
 
     def _segmentationNode(self) -> Any:
         node = self.state.get(SEGMENTATION)

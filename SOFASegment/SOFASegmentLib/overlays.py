@@ -28,8 +28,8 @@ def showConfidence(live: LiveCase, confidence: np.ndarray) -> Any:
     if node is None:
         name = state.scene.GenerateUniqueName(_("SOFA confidence"))
         node = state.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-        node.SetAndObserveTransformNodeID(live.volumeNode.GetTransformNodeID())
         state.set(CONFIDENCE, node)
+    node.SetAndObserveTransformNodeID(live.volumeNode.GetTransformNodeID())
     # Where the working grid does not reach, nothing was asked, so that nothing is unsure either.
     doubt = grids.grid.to_reference(1.0 - confidence.astype(np.float32))
     slicer.util.updateVolumeFromArray(node, 1.0 - doubt)

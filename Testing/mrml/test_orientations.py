@@ -12,6 +12,7 @@ from mrml_tools import Bench
 from sofa_engine.geometry import Geometry
 from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 from SOFASegmentLib.geometry import boxOfRoi, placeRoi
+from SOFASegmentLib.scene_state import CONFIDENCE
 
 _CASE, _TRUTH = fake_case()
 
@@ -149,6 +150,40 @@ def test_moving_the_whole_patient_by_a_transform_changes_nothing(scene, benchOn)
     assert bench.boxes(SubRegion.ED) == boxes
     assert np.array_equal(bench.labels(), before)
     assert not bench.controller.canUndo
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_volumes_put_under_a_transform_take_the_result_along(scene, benchOn, live: bool):
+    bench: Bench = benchOn()
+    bench.segment()
+    bench.controller.setConfidenceVisible(True)
+    bench.run()
+    bench.controller.setLocked(SubRegion.NCR, True)
+    before, boxes = bench.labels(), bench.session.boxes()
+    if not live:
+        bench.controller.close()
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = _turned(20, 1)
+    matrix[:3, 3] = (5, 30, -10)
+    slicer.util.updateTransformMatrixFromArray(transform, matrix)
+    for volume in bench.nodes.values():
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+    if not live:
+        bench = Bench(scene, bench.nodes, bench.makePredictor)
+        bench.controller.resume()
+    bench.run()
+
+    results = [bench.segmentation, bench.state.get(CONFIDENCE), *(bench.roi(r) for r in SUB_REGIONS)]
+    assert [node.GetParentTransformNode() for node in results] == [transform] * len(results)
+    assert np.array_equal(bench.labels(), before)
+    assert {r: bench.boxes(r) for r in SUB_REGIONS} == boxes == bench.session.boxes()
+    assert not bench.controller.canUndo
+    assert bench.failures == []
+
+    bench.segment()
+    assert [node.GetParentTransformNode() for node in results] == [transform] * len(results)
+    assert np.allclose(bench.session.geometry.matrix, matrix @ _CASE.geometry.matrix)
+    bench.controller.close()
 
 
 def test_a_bending_transform_is_refused_with_a_sentence(scene, benchOn):
