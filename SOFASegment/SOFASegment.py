@@ -22,7 +22,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 import qt
-from sofa_engine.types import SUB_REGIONS, LabelScheme
+from sofa_engine.types import LabelScheme
 from SOFASegmentLib.controller import Phase, SegmentController
 from SOFASegmentLib.scene_state import SceneState
 from SOFASegmentQt.advanced import AdvancedSection
@@ -305,11 +305,8 @@ class SOFASegmentLogic(ScriptedLoadableModuleLogic):
 
     @property
     def resumable(self) -> bool:
-        """Whether the scene holds a segmentation with boxes that no session knows yet."""
-        state = self.state
-        if state is None or self.controller.phase is not Phase.IDLE or state.chosenSegmentation() is None:
-            return False
-        return any(state.boxNodes(subRegion) for subRegion in SUB_REGIONS)
+        """Whether the chosen volumes have a segmentation in the scene that no session knows yet."""
+        return self.controller is not None and self.controller.canResume
 
     def controllerOf(self, parameterNode: SOFASegmentParameterNode) -> SegmentController:
         """Return the controller of a parameter node, made on first use; the one before is closed."""

@@ -16,15 +16,16 @@ everything that waits (scripts, tests); `BackgroundThread` is the worker thread 
 
 Where things are kept: the scene alone. `SceneState` wraps one vtkMRMLScriptedModuleNode, whose node references are
 `t1`, `t1c`, `t2`, `flair` (inputs, the names that a parameterNodeWrapper gives fields of these names), `segmentation`,
-`SOFA.box.ncr|ed|et` (several each), `SOFA.confidence`, `SOFA.volumesTable`, `SOFA.attentionTable`,
-`SOFA.attentionChart`; locked sub-regions are the parameter `SOFA.locked`. Nothing is ever found by its name.
+`SOFA.confidence`, `SOFA.volumesTable`, `SOFA.attentionTable`, `SOFA.attentionChart`. What belongs to one study is with
+its segmentation node: the node references `SOFA.box.ncr|ed|et` (several each) and the attribute `SOFA.locked`. Choosing
+a study's volumes finds its segmentation by the volume that it lies on. Nothing is ever found by its name.
 
 SegmentController
-    Properties: `phase` (`Phase.IDLE`, `RUNNING`, `READY`), `progress`, `canUndo`, `canRedo`, `warnings`, `model`,
-    `insights` (volumes in ml, attention, uncertain slices; None before the first pass), `changing` (a drag or what it
-    caused is at work), `measured` (`insights` is about the result as it is), `showsInputs` (the result is that of the
-    volumes that are chosen now).
-    Verbs, all returning at once: `segment()`, `resume()` (go on with a scene that was saved), `cancel()`, `undo()`,
+    Properties: `phase` (`Phase.IDLE`, `RUNNING`, `READY`), `progress`, `canResume`, `canUndo`, `canRedo`, `warnings`,
+    `model`, `insights` (volumes in ml, attention, uncertain slices; None before the first pass), `changing` (a drag or
+    what it caused is at work), `measured` (`insights` is about the result as it is), `showsInputs` (the result is that
+    of the volumes that are chosen now).
+    Verbs, all returning at once: `segment()`, `resume()` (go on with a saved scene or study), `cancel()`, `undo()`,
     `redo()`, `resetBox(subRegion)`, `addBox(subRegion, centreRas=None)`, `deleteBox(roiNode)`,
     `splitLesions(subRegion)`, `setLocked(subRegion, locked)`, `isLocked(subRegion)`, `setBoxesVisible(visible)`,
     `boxesVisible()`, `nextUncertainSlice(step=1)`, `jumpToSlice(index)`, `slicePosition(index)`,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import slicer
 import vtk
 
+from sofa_engine.geometry import Geometry
 from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 from SOFASegmentLib.appearance import COLOURS, titleOf
 from SOFASegmentLib.geometry import boxOfRoi, placeRoi
@@ -16,6 +17,12 @@ from SOFASegmentLib.hierarchy import placeBeside
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.scene_state import SceneState
 from SOFASegmentLib.signals import Signal
+
+
+def readBoxes(roiNodes: Iterable[Any], volumeNode: Any, geometry: Geometry) -> tuple[Box, ...]:
+    """Return the voxels of a grid in the volume's coordinates that ROI nodes hold; those outside are left out."""
+    boxes = [boxOfRoi(node, volumeNode, geometry) for node in roiNodes]
+    return tuple(box for box in boxes if box is not None)
 
 
 class BoxNodes(slicer.util.VTKObservationMixin):
@@ -46,8 +53,7 @@ class BoxNodes(slicer.util.VTKObservationMixin):
 
     def read(self, subRegion: SubRegion) -> tuple[Box, ...]:
         """Return the voxels inside the ROI nodes of a sub-region, those outside the volume left out."""
-        boxes = [boxOfRoi(node, self._volumeNode, self._geometry) for node in self._state.boxNodes(subRegion)]
-        return tuple(box for box in boxes if box is not None)
+        return readBoxes(self._state.boxNodes(subRegion), self._volumeNode, self._geometry)
 
     def show(self, subRegion: SubRegion, boxes: Sequence[Box]) -> None:
         """Lay out the ROI nodes of a sub-region as the session has its boxes, adding and removing nodes as needed."""

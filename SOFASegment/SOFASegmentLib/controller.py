@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -14,7 +14,7 @@ from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
 from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
 from SOFASegmentLib import slices
-from SOFASegmentLib.boxes import BoxNodes
+from SOFASegmentLib.boxes import readBoxes
 from SOFASegmentLib.geometry import localGeometry, worldGeometry
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
@@ -84,6 +84,12 @@ class SegmentController(slicer.util.VTKObservationMixin):
         return self._live is not None and self._live.canRedo
 
     @property
+    def canResume(self) -> bool:
+        """Whether the chosen volumes have a segmentation that `resume` would go on with: no session knows it yet."""
+        node = None if self.phase is Phase.RUNNING else self.state.chosenSegmentation()
+        return node is not None and (self._live is None or node is not self._live.segmentationNode)
+
+    @property
     def insights(self) -> Insights | None:
         """Volumes, attention and uncertain slices of the result; None until they have been asked for."""
         return self._review.insights
@@ -126,7 +132,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._open(None)
 
     def resume(self) -> None:
-        """Bring a session to where the scene is, after the scene was opened from a file."""
+        """Bring a session to where the scene is: after it was opened from a file, or for another of its studies."""
         node = self.state.chosenSegmentation()
         if node is None:
             self.failed.emit(_("The scene holds no segmentation to go on with; press Segment to start one."))
@@ -268,9 +274,8 @@ class SegmentController(slicer.util.VTKObservationMixin):
     def _saved(self, segmentationNode: Any, volumeNode: Any, grids: Any) -> Saved:
         # What was put under a transform with no session to see it is read where the volume is now.
         takeAlong(self.state, segmentationNode, volumeNode)
-        boxNodes = BoxNodes(self.state, volumeNode, grids)
-        boxes = {r: boxNodes.read(r) for r in SUB_REGIONS}
-        boxNodes.close()
+        rois = {r: self.state.boxNodes(r, segmentationNode) for r in SUB_REGIONS}
+        boxes = {r: readBoxes(nodes, volumeNode, grids.working) for r, nodes in rois.items()}
         return Saved(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
 
     def _onOpened(self, opened: Opened, images: tuple[Any, ...], volumeNode: Any, kept: Any) -> None:
@@ -355,9 +360,12 @@ class SegmentController(slicer.util.VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, scene: Any, _event: str, node: Any) -> None:
         live = self._live
-        if live is None or scene.IsClosing():
+        if scene.IsClosing():
             return
-        if node is live.segmentationNode or node is live.volumeNode:
+        if node.IsA("vtkMRMLSegmentationNode"):
+            rois = self.state.allBoxNodes(node)
+            self._scheduler.post(lambda: _removeAll(scene, rois))
+        if live is not None and node in (live.segmentationNode, live.volumeNode):
             sentence = (
                 _("The segmentation was removed from the scene; press Segment to start again.")
                 if node is live.segmentationNode
@@ -392,3 +400,9 @@ def _stampOf(nodes: Mapping[Modality, Any]) -> tuple[Any, ...]:
         image = node.GetImageData()
         stamps.append((modality, node.GetID(), None if image is None else image.GetMTime(), worldGeometry(node)))
     return tuple(stamps)
+
+
+def _removeAll(scene: Any, nodes: Iterable[Any]) -> None:
+    for node in nodes:
+        if scene.IsNodePresent(node):
+            scene.RemoveNode(node)

@@ -18,7 +18,7 @@ from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.grids import Edit, GridMap
 from SOFASegmentLib.labels import LabelView
-from SOFASegmentLib.scene_state import CONFIDENCE, SEGMENTATION, SceneState, referenceVolumeOf
+from SOFASegmentLib.scene_state import CONFIDENCE, SEGMENTATION, SceneState
 from SOFASegmentLib.segments import Segments, createSegmentationNode
 
 #: Opens a session for a case on its working grid; runs in the background.
@@ -117,8 +117,8 @@ def gridsOf(case: Case, volumeNode: Any) -> GridMap:
 def takeAlong(state: SceneState, segmentationNode: Any, volumeNode: Any) -> None:
     """Put a segmentation under its volume's transform, with the boxes and the confidence that lie where it lay."""
     before, now = segmentationNode.GetTransformNodeID(), volumeNode.GetTransformNodeID()
-    boxes = [node for subRegion in SUB_REGIONS for node in state.boxNodes(subRegion)]
-    for node in (*boxes, state.get(CONFIDENCE), segmentationNode) if before != now else ():
+    confidence = state.get(CONFIDENCE) if segmentationNode is state.get(SEGMENTATION) else None
+    for node in (*state.allBoxNodes(segmentationNode), confidence, segmentationNode) if before != now else ():
         if node is not None and node.GetTransformNodeID() == before:
             node.SetAndObserveTransformNodeID(now)
 
@@ -148,6 +148,7 @@ class LiveCase(slicer.util.VTKObservationMixin):
         self._sessionLabels = opened.labels
         self._steps = 0
         self.segmentationNode = self._segmentationNode() if kept is None else kept
+        state.showSegmentation(self.segmentationNode)
         takeAlong(state, self.segmentationNode, volumeNode)
         segments = Segments(self.segmentationNode, self.grids.reference)
         settled = np.zeros(self.grids.reference.shape, np.uint8)
@@ -228,9 +229,5 @@ class LiveCase(slicer.util.VTKObservationMixin):
         takeAlong(self.state, self.segmentationNode, self.volumeNode)
 
     def _segmentationNode(self) -> Any:
-        node = self.state.get(SEGMENTATION)
-        if node is not None and referenceVolumeOf(node) is self.volumeNode:
-            return node
-        node = createSegmentationNode(self.volumeNode)
-        self.state.set(SEGMENTATION, node)
-        return node
+        node = self.state.segmentationOn(self.volumeNode)
+        return createSegmentationNode(self.volumeNode) if node is None else node

@@ -1,4 +1,8 @@
-"""What SOFA remembers, all of it in the scene: node references and parameters of one vtkMRMLScriptedModuleNode."""
+"""What SOFA remembers, all of it in the scene.
+
+What is chosen and shown is in node references and parameters of one vtkMRMLScriptedModuleNode; boxes and locks are with
+the segmentation that they belong to, so that the studies of one scene do not share them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 import slicer
 
 from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
+from SOFASegmentLib.segments import isSofaSegmentation
 
 MODULE_NAME = "SOFASegment"
 
@@ -84,9 +89,34 @@ class SceneState:
         return next((m for m in _REFERENCE_ORDER if m in chosen and fixed in (None, chosen[m])), None)
 
     def chosenSegmentation(self) -> Any:
-        """Return the segmentation that lies on one of the chosen volumes, or None."""
-        node = self.get(SEGMENTATION)
-        return node if node is not None and referenceVolumeOf(node) in self.inputs().values() else None
+        """Return the segmentation that lies on one of the chosen volumes, or None: a study leads back to its work."""
+        chosen = self.inputs()
+        return self.segmentationOn(*(chosen[m] for m in _REFERENCE_ORDER if m in chosen))
+
+    def segmentationOn(self, *volumeNodes: Any) -> Any:
+        """Return the segmentation that lies on one of these volumes, the one shown last before all others, or None."""
+        current = self.get(SEGMENTATION)
+        if current is not None and referenceVolumeOf(current) in volumeNodes:
+            return current
+        nodes = nodesByClass(self.scene, "vtkMRMLSegmentationNode") if volumeNodes else []
+        found = [(referenceVolumeOf(node), node) for node in nodes if isSofaSegmentation(node)]
+        return next((node for wanted in volumeNodes for volume, node in found if volume is wanted), None)
+
+    def showSegmentation(self, node: Any) -> None:
+        """Work on a segmentation from now on; that of another study is hidden with its boxes, which nobody answers."""
+        former = self.get(SEGMENTATION)
+        if former is node:
+            return
+        shown = True
+        if former is not None:
+            boxes = self.allBoxNodes(former)
+            shown = not boxes or any(box.GetDisplayVisibility() for box in boxes)
+            for hidden in (former, *boxes):
+                hidden.SetDisplayVisibility(False)
+        self.set(SEGMENTATION, node)
+        node.SetDisplayVisibility(True)
+        for box in self.allBoxNodes(node):
+            box.SetDisplayVisibility(shown)
 
     def reference(self) -> Any:
         """Return the volume node whose grid results are on, or None without inputs."""
@@ -103,35 +133,67 @@ class SceneState:
 
     def getAll(self, role: str) -> list[Any]:
         """Return all nodes of a role, in order, without those that have been deleted."""
-        nodes = [self.node.GetNthNodeReference(role, n) for n in range(self.node.GetNumberOfNodeReferences(role))]
-        return [node for node in nodes if node is not None]
+        return _referenced(self.node, role)
 
     def setAll(self, role: str, nodes: Iterable[Any]) -> None:
         """Remember several nodes of one role."""
-        with slicer.util.NodeModify(self.node):
-            self.node.RemoveNodeReferenceIDs(role)
-            for node in nodes:
-                self.node.AddNodeReferenceID(role, node.GetID())
+        _refer(self.node, role, nodes)
 
-    def boxNodes(self, subRegion: SubRegion) -> list[Any]:
-        """Return the ROI nodes of a sub-region, in the order of the session's boxes."""
-        return self.getAll(_BOXES + subRegion.value)
+    def boxNodes(self, subRegion: SubRegion, segmentationNode: Any = None) -> list[Any]:
+        """Return the ROI nodes of a sub-region of the current or a given segmentation, as the session's boxes go."""
+        memory = self._memory()
+        return _referenced(memory if segmentationNode is None else segmentationNode, _BOXES + subRegion.value)
+
+    def allBoxNodes(self, segmentationNode: Any) -> list[Any]:
+        """Return the ROI nodes of all sub-regions of a segmentation."""
+        return [node for subRegion in SUB_REGIONS for node in self.boxNodes(subRegion, segmentationNode)]
 
     def setBoxNodes(self, subRegion: SubRegion, nodes: Iterable[Any]) -> None:
-        """Remember the ROI nodes of a sub-region."""
-        self.setAll(_BOXES + subRegion.value, nodes)
+        """Remember the ROI nodes of a sub-region of the current segmentation."""
+        _refer(self._memory(), _BOXES + subRegion.value, nodes)
 
     def subRegionOf(self, roiNode: Any) -> SubRegion | None:
-        """Return the sub-region whose box the node is, or None for anybody else's ROI."""
+        """Return the sub-region of the current segmentation whose box the node is, or None for any other ROI."""
         return next((r for r in SUB_REGIONS if roiNode in self.boxNodes(r)), None)
 
     @property
     def locked(self) -> frozenset[SubRegion]:
-        """Sub-regions that keep every voxel they have."""
-        words = (self.node.GetParameter(_LOCKED) or "").split()
+        """Sub-regions of the current segmentation that keep every voxel they have."""
+        words = (self._memory().GetAttribute(_LOCKED) or "").split()
         return frozenset(r for r in SUB_REGIONS if r.value in words)
 
     @locked.setter
     def locked(self, subRegions: Iterable[SubRegion]) -> None:
         chosen = frozenset(subRegions)
-        self.node.SetParameter(_LOCKED, " ".join(r.value for r in SUB_REGIONS if r in chosen))
+        self._memory().SetAttribute(_LOCKED, " ".join(r.value for r in SUB_REGIONS if r in chosen))
+
+    def _memory(self) -> Any:
+        """Return the node that boxes and locks are kept on: the current segmentation, or else the parameter node.
+
+        Versions before kept them on the parameter node always; the segmentation takes over what is there.
+        """
+        segmentation = self.get(SEGMENTATION)
+        if segmentation is None:
+            return self.node
+        for role in (_BOXES + r.value for r in SUB_REGIONS):
+            if self.node.GetNumberOfNodeReferences(role):
+                _refer(segmentation, role, _referenced(self.node, role))
+                self.node.RemoveNodeReferenceIDs(role)
+        words = self.node.GetAttribute(_LOCKED) or self.node.GetParameter(_LOCKED)
+        if words:
+            segmentation.SetAttribute(_LOCKED, words)
+            self.node.RemoveAttribute(_LOCKED)
+            self.node.UnsetParameter(_LOCKED)
+        return segmentation
+
+
+def _referenced(owner: Any, role: str) -> list[Any]:
+    nodes = [owner.GetNthNodeReference(role, n) for n in range(owner.GetNumberOfNodeReferences(role))]
+    return [node for node in nodes if node is not None]
+
+
+def _refer(owner: Any, role: str, nodes: Iterable[Any]) -> None:
+    with slicer.util.NodeModify(owner):
+        owner.RemoveNodeReferenceIDs(role)
+        for node in nodes:
+            owner.AddNodeReferenceID(role, node.GetID())

@@ -44,6 +44,12 @@ def createSegmentationNode(volumeNode: Any) -> Any:
     return node
 
 
+def isSofaSegmentation(node: Any) -> bool:
+    """Whether a segmentation node holds segments that SOFA made."""
+    segmentation = node.GetSegmentation()
+    return any(segmentation.GetSegment(name).HasTag(_TAG) for name in segmentation.GetSegmentIDs())
+
+
 class Segments:
     """The three segments of one segmentation node. Segments that the user added are never touched.
 

@@ -71,10 +71,10 @@ class SegmentSection:
 
         Args:
             canSegment: whether the volumes are chosen and fit.
-            resumable: whether the scene holds a segmentation with boxes that no session knows yet.
+            resumable: whether the chosen volumes have a segmentation in the scene that no session knows yet.
         """
         phase = Phase.IDLE if self._controller is None else self._controller.phase
-        self._resumable = resumable and phase is Phase.IDLE
+        self._resumable = resumable
         running = phase is Phase.RUNNING
         button = self._ui.segmentButton
         button.enabled = running or (canSegment and self._controller is not None)

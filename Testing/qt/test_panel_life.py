@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import slicer
-from panel_tools import Panel, drag
+from panel_tools import Panel, boxes, drag
 from PySide6 import QtCore, QtGui, QtWidgets
 
 
@@ -107,23 +109,54 @@ def test_a_scene_imported_while_the_panel_is_shown_fills_the_selectors(panel, tm
     assert panel.ui.segmentButton.enabled
 
 
+def test_a_study_that_was_segmented_before_is_gone_on_with_when_its_volumes_are_chosen_again(segmented, monkeypatch):
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    first = {name: getattr(segmented.ui, f"{name}Selector").currentNode() for name in ("t1", "t1c", "t2", "flair")}
+    drag(segmented, "ncr", -4)
+    segmented.wait(lambda: segmented.controller.canUndo and not segmented.controller._jobs._running)
+    rois, small = boxes(segmented, "ncr"), segmented.volume("ncr")
+    later = segmented.addCase()
+    segmented.choose(later)
+    assert segmented.ui.segmentButton.text == "Segment again"
+    assert segmented.ui.startOverButton._native.isHidden()
+    live = segmented.controller.live
+    segmented.ui.segmentButton.click()
+    segmented.wait(lambda: segmented.controller.live is not live and segmented.controller.insights is not None)
+    assert boxes(segmented, "ncr") != rois
+    assert segmented.volume("ncr") > small
+
+    segmented.choose(first)
+    assert segmented.ui.segmentButton.text == "Continue"
+    assert not segmented.ui.startOverButton._native.isHidden()
+    segmented.segment()
+    segmented.wait(lambda: segmented.volume("ncr") == pytest.approx(small, abs=0.11))
+    assert boxes(segmented, "ncr") == rois
+    assert segmented.ui.segmentButton.text == "Segment again"
+
+
+def _save(folder) -> Path:
+    """Save the scene as Slicer does, and return the .mrml."""
+    scene = slicer.mrmlScene
+    for index in range(scene.GetNumberOfNodes()):
+        node = scene.GetNthNode(index)
+        if node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode") or node.IsA("vtkMRMLMarkupsROINode"):
+            node.AddDefaultStorageNode()
+            storage = node.GetStorageNode()
+            extension = storage.GetDefaultWriteFileExtension()
+            storage.SetFileName(str(folder / f"{node.GetID()}.{extension}"))
+            assert storage.WriteData(node), node.GetName()
+    scene.SetURL(str(folder / "scene.mrml"))
+    scene.SetRootDirectory(str(folder))
+    assert scene.Commit()
+    return folder / "scene.mrml"
+
+
 def test_a_scene_that_was_saved_is_gone_on_with(segmented, tmp_path):
     drag(segmented, "ncr", -4)
     segmented.wait(lambda: segmented.controller.canUndo)
     segmented.wait(lambda: not segmented.controller._jobs._running)
     small = segmented.volume("ncr")
-    path = tmp_path / "scene.mrml"
-    for index in range(slicer.mrmlScene.GetNumberOfNodes()):
-        node = slicer.mrmlScene.GetNthNode(index)
-        if node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode") or node.IsA("vtkMRMLMarkupsROINode"):
-            node.AddDefaultStorageNode()
-            storage = node.GetStorageNode()
-            extension = storage.GetDefaultWriteFileExtension()
-            storage.SetFileName(str(tmp_path / f"{node.GetID()}.{extension}"))
-            assert storage.WriteData(node), node.GetName()
-    slicer.mrmlScene.SetURL(str(path))
-    slicer.mrmlScene.SetRootDirectory(str(tmp_path))
-    assert slicer.mrmlScene.Commit()
+    path = _save(tmp_path)
     slicer.mrmlScene.Clear(0)
     slicer.mrmlScene.SetURL(str(path))
     assert slicer.mrmlScene.Connect()

@@ -1,0 +1,139 @@
+"""Two studies in one scene, as in a follow-up: each keeps its own segmentation, boxes and locks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fakes import ThresholdPredictor, fake_case
+from mrml_tools import Bench, addVolumes
+from sofa_engine.types import SUB_REGIONS, Modality, SubRegion
+from SOFASegmentLib import Phase, SceneState
+
+
+def _second(bench: Bench) -> dict[Modality, Any]:
+    """A later study: other volumes of the same scene."""
+    return addVolumes(bench.scene, fake_case(seed=1)[0])
+
+
+def _rois(bench: Bench) -> list[Any]:
+    return [node for subRegion in SUB_REGIONS for node in bench.state.boxNodes(subRegion)]
+
+
+def _shown(*nodes: Any) -> set[bool]:
+    return {bool(node.GetDisplayVisibility()) for node in nodes}
+
+
+def _likeAnOlderVersion(bench: Bench) -> None:
+    """Keep boxes and locks where versions before kept them: on the parameter node."""
+    segmentation, node = bench.segmentation, bench.state.node
+    for subRegion in SUB_REGIONS:
+        role = f"SOFA.box.{subRegion.value}"
+        for roi in bench.state.boxNodes(subRegion):
+            node.AddNodeReferenceID(role, roi.GetID())
+        segmentation.RemoveNodeReferenceIDs(role)
+    node.SetParameter("SOFA.locked", segmentation.GetAttribute("SOFA.locked") or "")
+    segmentation.RemoveAttribute("SOFA.locked")
+
+
+def test_a_follow_up_has_boxes_and_locks_of_its_own_and_the_first_study_is_gone_on_with(bench: Bench):
+    first, second = bench.nodes, _second(bench)
+    bench.segment()
+    bench.drag(SubRegion.ET, 5)
+    bench.controller.setLocked(SubRegion.NCR, True)
+    before, boxes, work, rois = bench.labels(), bench.session.boxes(), bench.segmentation, _rois(bench)
+
+    bench.state.setInputs(second)
+    assert bench.state.chosenSegmentation() is None
+    assert not bench.controller.canResume
+    bench.segment()
+    assert bench.segmentation is not work
+    assert not set(_rois(bench)) & set(rois)
+    assert not bench.state.locked and not any(roi.GetLocked() for roi in _rois(bench))
+    assert _shown(work, *rois) == {False} and _shown(bench.segmentation, *_rois(bench)) == {True}
+    later, laterRois = bench.segmentation, _rois(bench)
+    bench.drag(SubRegion.ED, -4)
+
+    bench.state.setInputs(first)
+    assert bench.controller.canResume
+    assert bench.segmentation is later
+    bench.controller.resume()
+    bench.run()
+    assert bench.failures == []
+    assert bench.segmentation is work and _rois(bench) == rois
+    assert bench.state.locked == {SubRegion.NCR}
+    assert np.array_equal(bench.labels(), before)
+    assert {r: bench.boxes(r) for r in SUB_REGIONS} == boxes == bench.session.boxes()
+    assert _shown(later, *laterRois) == {False} and _shown(work, *rois) == {True}
+    assert bench.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 2
+
+    bench.drag(SubRegion.ET, -3)
+    assert not np.array_equal(bench.labels(), before)
+    assert bench.failures == []
+
+
+def test_giving_up_on_the_other_study_leaves_the_first_one_alive(bench: Bench):
+    second = _second(bench)
+    bench.segment()
+    work, rois = bench.segmentation, _rois(bench)
+    bench.state.setInputs(second)
+    bench.controller.segment()
+    bench.controller.cancel()
+    bench.run()
+    assert bench.segmentation is work and _rois(bench) == rois
+    assert _shown(work, *rois) == {True}
+    before = bench.labels()
+    bench.drag(SubRegion.ET, 5)
+    assert not np.array_equal(bench.labels(), before)
+
+
+def test_hidden_boxes_stay_hidden_in_the_other_study(bench: Bench):
+    first = bench.nodes
+    bench.segment()
+    rois = _rois(bench)
+    bench.state.setInputs(_second(bench))
+    bench.segment()
+    bench.controller.setBoxesVisible(False)
+    bench.state.setInputs(first)
+    bench.controller.resume()
+    bench.run()
+    assert _rois(bench) == rois and _shown(*rois) == {False}
+    assert _shown(bench.segmentation) == {True}
+
+
+def test_a_scene_of_an_older_version_is_gone_on_with(bench: Bench, app, tmp_path: Path):
+    bench.segment()
+    bench.drag(SubRegion.ET, 5)
+    bench.controller.setLocked(SubRegion.NCR, True)
+    before, boxes = bench.labels(), bench.session.boxes()
+    _likeAnOlderVersion(bench)
+    path = tmp_path / "case.mrb"
+    bench.controller.close()
+    app.io_manager.write_scene(path)
+    bench.scene.Clear(True)
+    app.io_manager.load_scene(path)
+
+    state = SceneState.fromScene(bench.scene)
+    again = Bench(bench.scene, state.inputs(), lambda _case: ThresholdPredictor())
+    again.controller.resume()
+    again.run()
+    assert again.failures == []
+    assert np.array_equal(again.labels(), before)
+    assert {r: again.boxes(r) for r in SUB_REGIONS} == boxes == again.session.boxes()
+    assert again.state.locked == {SubRegion.NCR}
+    again.state.setInputs(_second(again))
+    again.segment()
+    assert not again.state.locked
+    again.controller.close()
+
+
+def test_boxes_go_with_the_segmentation_that_is_removed(bench: Bench):
+    bench.segment()
+    bench.scene.RemoveNode(bench.segmentation)
+    bench.run()
+    assert bench.controller.phase is Phase.IDLE
+    assert bench.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 0
+    bench.segment()
+    assert len(_rois(bench)) == bench.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") >= 3
