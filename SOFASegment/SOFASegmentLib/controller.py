@@ -22,7 +22,7 @@ from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence
 from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase, takeAlong
 from SOFASegmentLib.review import Review
-from SOFASegmentLib.scene_state import SceneState
+from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
 from SOFASegmentLib.scheduler import Scheduler
 from SOFASegmentLib.segments import Segments
 from SOFASegmentLib.signals import Signal
@@ -67,10 +67,13 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._live: LiveCase | None = None
         self._interaction: Interaction | None = None
         self._images: tuple[Any, ...] = ()
+        self._beforeImport: tuple[Any, ...] = ()
         self._review = Review(state, self._jobs)
         self._review.insightsChanged.connect(self.insightsChanged.emit)
         self._review.failed.connect(self.failed.emit)
         self.addObserver(state.scene, slicer.vtkMRMLScene.StartCloseEvent, self._onSceneClosing)
+        self.addObserver(state.scene, slicer.vtkMRMLScene.StartImportEvent, self._onImportStarts)
+        self.addObserver(state.scene, slicer.vtkMRMLScene.EndImportEvent, self._onImported)
         self.addObserver(state.scene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
 
     @property
@@ -356,6 +359,18 @@ class SegmentController(slicer.util.VTKObservationMixin):
 
     def _onSceneClosing(self, _scene: Any, _event: str) -> None:
         self._drop()
+
+    def _onImportStarts(self, _scene: Any, _event: str) -> None:
+        self._beforeImport = self.state.inputs(), self.state.get(SEGMENTATION)
+
+    def _onImported(self, _scene: Any, _event: str) -> None:
+        """Let go of a case if the added scene had one: its choice of volumes has been copied over ours."""
+        before, self._beforeImport = self._beforeImport, ()
+        if self.phase is not Phase.IDLE and before != (self.state.inputs(), self.state.get(SEGMENTATION)):
+            self._drop()
+            self.warned.emit(
+                _("The added scene has its own volumes chosen; go on with those or choose the former again.")
+            )
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, scene: Any, _event: str, node: Any) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fakes import ThresholdPredictor, fake_case
 from mrml_tools import Bench, addVolumes
 from sofa_engine.types import SUB_REGIONS, Modality, SubRegion
 from SOFASegmentLib import Phase, SceneState
+from SOFASegmentLib.scene_state import SEGMENTATION, nodesByClass
 
 
 def _second(bench: Bench) -> dict[Modality, Any]:
@@ -24,6 +27,22 @@ def _rois(bench: Bench) -> list[Any]:
 
 def _shown(*nodes: Any) -> set[bool]:
     return {bool(node.GetDisplayVisibility()) for node in nodes}
+
+
+def _saved(bench: Bench, app, folder: Path) -> Path:
+    """Save the scene as an .mrb and unpack it, so that it can be added to another scene; returns the .mrml."""
+    path = folder / "case.mrb"
+    app.io_manager.write_scene(path)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder / "unpacked")
+    (scene,) = (folder / "unpacked").rglob("*.mrml")
+    return scene
+
+
+def _add(scene: Any, path: Path) -> None:
+    scene.SetRootDirectory(str(path.parent))
+    scene.SetURL(str(path))
+    assert scene.Import()
 
 
 def _likeAnOlderVersion(bench: Bench) -> None:
@@ -137,3 +156,67 @@ def test_boxes_go_with_the_segmentation_that_is_removed(bench: Bench):
     assert bench.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 0
     bench.segment()
     assert len(_rois(bench)) == bench.scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") >= 3
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_adding_another_case_lets_go_of_the_live_one_and_both_can_be_gone_on_with(
+    bench: Bench, app, tmp_path: Path, older: bool
+):
+    bench.segment()
+    bench.controller.setLocked(SubRegion.ED, True)
+    saved = bench.labels()
+    if older:
+        _likeAnOlderVersion(bench)
+    path = _saved(bench, app, tmp_path)
+    bench.controller.setLocked(SubRegion.ED, False)
+    bench.drag(SubRegion.ET, 5)
+    first, work, before, rois = bench.nodes, bench.segmentation, bench.labels(), _rois(bench)
+
+    _add(bench.scene, path)
+    bench.run()
+    assert bench.controller.phase is Phase.IDLE
+    assert bench.warnings == [
+        "The added scene has its own volumes chosen; go on with those or choose the former again."
+    ]
+    assert bench.predictors[-1].released
+    assert bench.state.get(SEGMENTATION) is not work and bench.controller.canResume
+    bench.controller.resume()
+    bench.run()
+    assert np.array_equal(bench.labels(), saved)
+    assert bench.state.locked == {SubRegion.ED}
+    assert not set(_rois(bench)) & set(rois)
+
+    bench.state.setInputs(first)
+    bench.controller.resume()
+    bench.run()
+    assert bench.segmentation is work and _rois(bench) == rois
+    assert np.array_equal(bench.labels(), before)
+    assert not bench.state.locked
+    assert bench.failures == []
+
+
+def test_adding_a_scene_without_a_case_leaves_the_live_one_alone(bench: Bench, app, tmp_path: Path):
+    volumes = list(bench.nodes.values())
+    state, bench.state.node = bench.state.node, None
+    bench.scene.RemoveNode(state)
+    path = _saved(bench, app, tmp_path)
+    bench.controller.close()
+    bench = Bench(bench.scene, bench.nodes, bench.makePredictor)
+    bench.segment()
+    before = bench.labels()
+    _add(bench.scene, path)
+    assert len(nodesByClass(bench.scene, "vtkMRMLScalarVolumeNode")) > len(volumes)
+    bench.drag(SubRegion.ET, 5)
+    assert bench.warnings == [] and not np.array_equal(bench.labels(), before)
+    bench.controller.close()
+
+
+def test_adding_another_case_while_segmenting_ends_the_run(bench: Bench, app, tmp_path: Path):
+    bench.segment()
+    path = _saved(bench, app, tmp_path)
+    bench.controller.segment()
+    assert bench.controller.phase is Phase.RUNNING
+    _add(bench.scene, path)
+    bench.run()
+    assert bench.controller.phase is Phase.IDLE and bench.controller.live is None
+    assert len(bench.warnings) == 1 and bench.failures == []

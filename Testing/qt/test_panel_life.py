@@ -134,6 +134,19 @@ def test_a_study_that_was_segmented_before_is_gone_on_with_when_its_volumes_are_
     assert segmented.ui.segmentButton.text == "Segment again"
 
 
+def test_adding_a_saved_case_to_the_scene_offers_to_go_on_with_it(segmented, tmp_path):
+    path = _save(tmp_path)
+    work, rois = segmented.ui.show3DButton.segmentationNode(), boxes(segmented, "ncr")
+    slicer.mrmlScene.SetURL(str(path))
+    assert slicer.mrmlScene.Import()
+    assert segmented.said.startswith("The added scene has its own volumes chosen")
+    assert segmented.ui.segmentButton.text == "Continue"
+    assert segmented.ui.show3DButton.segmentationNode() is not work
+    assert not set(boxes(segmented, "ncr")) & set(rois)
+    segmented.segment()
+    assert segmented.volume("ncr") > 0
+
+
 def _save(folder) -> Path:
     """Save the scene as Slicer does, and return the .mrml."""
     scene = slicer.mrmlScene
