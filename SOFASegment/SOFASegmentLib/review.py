@@ -39,10 +39,9 @@ class Review:
         self._uncertain = -1
 
     def follow(self, live: LiveCase | None) -> None:
-        """Ask about this case from now on; None to ask nothing any more."""
+        """Ask about this case from now on; None to ask nothing any more. What was known was about another."""
         self._live = live
-        if live is None:
-            self.insights, self._fresh, self.current = None, True, False
+        self.insights, self._fresh, self.current = None, live is None, False
 
     def outdate(self) -> None:
         """Note that what is known is older than the segmentation."""

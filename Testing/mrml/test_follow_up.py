@@ -108,6 +108,17 @@ def test_giving_up_on_the_other_study_leaves_the_first_one_alive(bench: Bench):
     assert not np.array_equal(bench.labels(), before)
 
 
+def test_the_figures_of_one_study_are_never_shown_for_the_other(bench: Bench):
+    bench.segment()
+    assert bench.controller.insights is not None
+    known: dict[Phase, Any] = {}
+    bench.controller.phaseChanged.connect(lambda phase: known.update({phase: bench.controller.insights}))
+    bench.state.setInputs(_second(bench))
+    bench.segment()
+    assert known[Phase.READY] is None
+    assert bench.controller.insights is not None
+
+
 def test_hidden_boxes_stay_hidden_in_the_other_study(bench: Bench):
     first = bench.nodes
     bench.segment()
