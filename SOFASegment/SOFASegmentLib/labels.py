@@ -49,6 +49,8 @@ class LabelView:
         extent = Box.enclosing(changed)
         if extent is not None:
             self._show(extent, self.settled[extent.slices])
+            # Voxels that are written in place change no node, which alone makes Slicer offer to save.
+            self.segments.node.StorableModified()
         return extent
 
     def takeBack(self) -> None:

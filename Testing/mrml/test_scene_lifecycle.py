@@ -65,6 +65,29 @@ def test_a_saved_scene_is_opened_and_dragged_on(bench: Bench, app, tmp_path: Pat
     again.controller.close()
 
 
+def test_a_change_after_saving_is_offered_for_saving(bench: Bench, tmp_path: Path):
+    bench.segment()
+    node = bench.segmentation
+    node.AddDefaultStorageNode()
+    storage, copy = node.GetStorageNode(), bench.scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    storage.SetFileName(str(tmp_path / "work.seg.nrrd"))
+
+    def saved() -> None:
+        # Writing a segmentation lays its labelmaps together, and taking them apart again would count as a change. What
+        # is written here is a copy, so that only what SOFA says counts.
+        copy.Copy(node)
+        assert storage.WriteData(copy)
+        assert not node.GetModifiedSinceRead()
+
+    saved()
+    bench.drag(SubRegion.ET, 5)
+    assert node.GetModifiedSinceRead()
+    saved()
+    bench.controller.undo()
+    bench.run()
+    assert node.GetModifiedSinceRead()
+
+
 def test_a_sequence_that_is_added_later_does_not_lose_the_work(bench: Bench, app, tmp_path: Path):
     nodes = bench.nodes
     bench.state.setInputs({m: nodes[m] for m in (Modality.T1, Modality.FLAIR)})
