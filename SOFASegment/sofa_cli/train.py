@@ -28,17 +28,15 @@ def train(
     """Train on the cases of `sofa prepare`.
 
     Several GPUs: torchrun --standalone --nproc-per-node N --no-python sofa train ...; the batch is shared among them.
-    Ctrl-C stops after the current iteration with a checkpoint; --resume continues as if nothing had happened.
+    Ctrl-C stops after the current iteration with a checkpoint; --resume continues as if nothing had happened. With it,
+    --set may change optimiser.rate, run.precision, run.batch and run.epochs.
     """
-    from sofa_engine.errors import InputError
     from sofa_training.config import dump_config, load_config
 
     if resume:
         from sofa_training.run_folder import resume_config
 
-        if settings:
-            raise InputError("A resumed run keeps its configuration; leave --set out, or start a new run.")
-        chosen = resume_config(out)
+        chosen = resume_config(out, read_settings(settings or []))
     else:
         chosen = load_config(config, read_settings(settings or []))
     if show:

@@ -109,10 +109,10 @@ class TrainingController:
             self._setPhase(Phase.STOPPING)
 
     def resume(self) -> None:
-        """Go on with a paused, stopped or interrupted run."""
+        """Go on with a paused, stopped or interrupted run; one that failed goes on with the settings that it needs."""
         if self.run is not None and self.resumable:
             run = self.run
-            self._attempt(lambda: self._launch(run, plan.resumeArguments(run.folder)))
+            self._attempt(lambda: self._launch(run, plan.resumeArguments(run.folder, run.remedy or {})))
 
     @property
     def resumable(self) -> bool:
@@ -278,7 +278,9 @@ class TrainingController:
     def _onEnded(self, run: TrainingRun) -> None:
         ending, sentence = run.ending()
         if ending is Ending.FAILED:
-            self.failed.emit(sentence)
+            settings = ", ".join(f"{key} {value}" for key, value in (run.remedy or {}).items())
+            hint = f" Resume goes on from the checkpoint with {settings}." if settings and run.resumable else ""
+            self.failed.emit(f"{sentence}{hint}")
         elif ending is Ending.LOST:
             why = f": {sentence.rstrip('.')}." if sentence else "; it was killed, perhaps for lack of memory."
             hint = " Resume goes on from its last checkpoint." if run.resumable else ""

@@ -44,7 +44,8 @@ class RunStatus:
     facts: dict[str, Any] = field(default_factory=dict)
     ended: dict[str, Any] | None = None
     measuring: bool = False
-    _bins: dict[int, list[float]] = field(default_factory=dict)
+    _bins: dict[tuple[int, int], list[float]] = field(default_factory=dict)
+    _count: int = 0
     _validations: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def take(self, event: dict[str, Any]) -> None:
@@ -54,7 +55,10 @@ class RunStatus:
             case "start":
                 self.starts += 1
                 self.ended = self.remaining_s = self.speed = None
-                self.epochs, self.perEpoch = event["epochs"], max(1, event["iterations_per_epoch"])
+                length = event["epochs"], max(1, event["iterations_per_epoch"])
+                # A run may be resumed with other batches, which are counted anew.
+                self._count += length != (self.epochs, self.perEpoch)
+                self.epochs, self.perEpoch = length
                 known = ("training_cases", "validation_cases", "validation_cases_seen", "device", "arrangement")
                 self.facts = {name: event.get(name) for name in known}
             case "step":
@@ -73,7 +77,7 @@ class RunStatus:
         if any(value is None for value in values):
             return  # the log has null for what is no number
         width = max(1, math.ceil(self.epochs * self.perEpoch / _POINTS))
-        sums = self._bins.setdefault(number // width, [0.0] * (2 + len(LOSSES)))
+        sums = self._bins.setdefault((self._count, number // width), [0.0] * (2 + len(LOSSES)))
         for index, value in enumerate((1.0, self.done / self.perEpoch, *values)):
             sums[index] += value
 

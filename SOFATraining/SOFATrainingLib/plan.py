@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -222,9 +222,10 @@ def writeRun(choices: Choices, rows: Sequence[CaseRow], folder: Path) -> list[st
     return ["-m", "sofa_cli", "train", "--config", str(request), "--out", str(folder)]
 
 
-def resumeArguments(folder: Path) -> list[str]:
-    """Return what `sofa train` is called with to go on."""
-    return ["-m", "sofa_cli", "train", "--resume", "--out", str(folder)]
+def resumeArguments(folder: Path, changes: Mapping[str, Any]) -> list[str]:
+    """Return what `sofa train` is called with to go on; `changes` are settings by dotted key that it goes on with."""
+    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    return ["-m", "sofa_cli", "train", "--resume", "--out", str(folder), *settings]
 
 
 def _usual(part: Part, epochs: int, steps: int) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from sofa_training.stopping import STOP_FILE
 from SOFATrainingLib.card import readAbout
@@ -78,8 +79,13 @@ class TrainingRun:
 
     @property
     def resumable(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
-        return (self.folder / _CHECKPOINT).is_file()
+        """Whether there is a checkpoint to go on from, and going on need not end where it failed."""
+        return self.remedy != {} and (self.folder / _CHECKPOINT).is_file()
+
+    @property
+    def remedy(self) -> Mapping[str, Any] | None:
+        """Return settings, by dotted key, that a failed run needs to go on; empty where none helps, None without need."""
+        return (self.status.ended or {}).get("remedy")
 
     @property
     def running(self) -> bool:

@@ -19,13 +19,13 @@ from sofa_training.evaluation import CaseResult, EvaluationOptions, evaluate
 from sofa_training.folds import read_folds
 from sofa_training.protocols import Protocol
 from sofa_training.report import CASES, REPORT, write_report
-from sofa_training.run_folder import CONFIG, resume_config
+from sofa_training.run_folder import LAST, resume_config
 from sofa_training.runlog import FILE as LOG_FILE
 from sofa_training.runlog import read_log
 from sofa_training.start import build_model
 from sofa_training.state import FILE as STATE_FILE
 from sofa_training.summary import RegionSummary, read_case_table, summarise
-from sofa_training.trainer import LAST, Listener, train
+from sofa_training.trainer import Listener, train
 from sofa_training.tta import MirroredPredictor
 
 #: The protocol that the paper seems to have used, and the one that helps with nothing.
@@ -200,7 +200,6 @@ def _checkpoint(plan: Plan, row: str, fold: int, listener: Listener | None) -> P
     if (out / STATE_FILE).is_file():
         train(resume_config(out), out, resume=True, listener=listener)
     else:
-        (out / CONFIG).unlink(missing_ok=True)  # left by a run that ended before its first checkpoint
         train(config, out, listener=listener)
     if not _finished(out):
         raise CancelledError(f"The training in {out} was stopped; run the same command again to go on.")

@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sofa_engine.errors import InputError, OutputError
 from sofa_training.config import TrainingConfig, dump_config, load_config
 from sofa_training.distributed import Process
+from sofa_training.state import FILE as STATE
 
+BEST, LAST = "best.safetensors", "last.safetensors"
 CONFIG, FOLDS = "config.toml", "folds.json"
+#: What a resumed run may change: it stays the same run, on the same slices.
+MAY_CHANGE = ("optimiser.rate", "run.precision", "run.batch", "run.epochs")
 
 
-def resume_config(out: Path) -> TrainingConfig:
+def resume_config(out: Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig:
     """Return the configuration that a run was started with.
 
+    Args:
+        out: folder of the run.
+        changes: values by dotted key that it goes on with, of `MAY_CHANGE`. With another `run.batch`,
+            `run.accumulate` follows, so that a step of the optimiser keeps its slices.
+
     Raises:
-        InputError: `out` is no run.
+        InputError: `out` is no run, or a change is not allowed or wrong.
     """
     if not (out / CONFIG).is_file():
         raise InputError(f"{out} is no training run: it has no {CONFIG}.")
-    return load_config(out / CONFIG)
+    before = load_config(out / CONFIG)
+    changes = dict(changes or {})
+    other = next((key for key in changes if key not in MAY_CHANGE), None)
+    if other is not None:
+        raise InputError(
+            f"A resumed run keeps its {other}; only {', '.join(MAY_CHANGE)} can be changed. Leave it out, or start a "
+            "new run."
+        )
+    after = load_config(out / CONFIG, changes)
+    step, batch = before.run.batch * before.run.accumulate, after.run.batch
+    if step % batch:
+        raise InputError(f"The run has {step} slices in each step, so run.batch must divide {step}, not be {batch}.")
+    return load_config(out / CONFIG, {**changes, "run.accumulate": step // batch})
 
 
 def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resume: bool) -> None:
     """Make the run's folder, write its configuration and keep its folds; refuse to overwrite another run.
+
+    A run that ended before it wrote anything to go on from or to use is no run, and is started over.
 
     Raises:
         InputError: a run is there already and `resume` was not asked for.
@@ -32,7 +57,7 @@ def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resum
     """
     if not process.leads:
         return
-    if not resume and (out / CONFIG).exists():
+    if not resume and (out / CONFIG).exists() and not _came_to_nothing(out):
         raise InputError(f"{out} holds a run already; resume it, or choose another folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -41,3 +66,13 @@ def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resum
             shutil.copyfile(config.data.folds, out / FOLDS)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
+
+
+def _came_to_nothing(out: Path) -> bool:
+    """Whether all that a run left is its configuration and its log; a file that somebody else wrote is kept."""
+    if any((out / name).exists() for name in (STATE, BEST, LAST)):
+        return False
+    try:
+        return (out / CONFIG).read_text(encoding="utf-8") == dump_config(load_config(out / CONFIG))
+    except (InputError, OSError, UnicodeDecodeError):
+        return False

@@ -36,7 +36,7 @@ class RunLog:
             part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             part.replace(self._path)
             self._file = self._path.open("a", buffering=1)
-            self._board = SummaryWriter(folder / "tensorboard", purge_step=max(steps, default=0) if kept else None)
+            self._board = SummaryWriter(folder / "tensorboard", purge_step=max(steps, default=0))
         except OSError as error:
             raise OutputError(f"The log of the run cannot be written to {folder} ({error.strerror}).") from error
 

@@ -27,6 +27,7 @@ class RunState:
         misses: validations since then.
         dice: running Dice per sub-region, for the difficulty weights.
         seconds: time spent so far.
+        batch: slices of an iteration, which `iteration` counts; 0 in runs that never recorded it.
         seen: digests of the cases that the weights have seen, those of the start among them (`sofa_training.seen`).
     """
 
@@ -38,6 +39,7 @@ class RunState:
     misses: int = 0
     dice: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
+    batch: int = 0
     seen: list[str] = field(default_factory=list)
 
 
@@ -80,7 +82,7 @@ def load_state(folder: Path) -> tuple[RunState, dict[str, Any]]:
         parts = torch.load(path, map_location="cpu", weights_only=True)
         return RunState(**parts.pop("state")), parts
     except FileNotFoundError as error:
-        raise InputError(f"{folder} has no {FILE} to resume from; start a new run.") from error
+        raise InputError(f"{folder} has no {FILE} to resume from; start it again without --resume.") from error
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is damaged, so the run cannot be resumed; start a new run from its best.safetensors."

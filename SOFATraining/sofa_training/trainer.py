@@ -24,10 +24,11 @@ from sofa_training.config import TrainingConfig
 from sofa_training.dataset import RunSampler, Sample, SliceDataset
 from sofa_training.distributed import Process, join_processes
 from sofa_training.embeddings import EmbeddingCache
+from sofa_training.failures import TrainingFailedError, lost_number, memory_said
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
 from sofa_training.overlap import seen_in_validation
 from sofa_training.prepared import PreparedCase, read_sides
-from sofa_training.run_folder import FOLDS, prepare_folder
+from sofa_training.run_folder import BEST, FOLDS, LAST, prepare_folder
 from sofa_training.runlog import RunLog
 from sofa_training.seen import SEEN, digest, digests_in
 from sofa_training.start import Start, build_model, keep_localiser
@@ -36,7 +37,7 @@ from sofa_training.step import StepResult, TrainingStep
 from sofa_training.stopping import StopRequest
 from sofa_training.validation import CaseDice, Preview, mean_dice, predictor_of, validate
 
-BEST, LAST, PREVIEW = "best.safetensors", "last.safetensors", "preview.npz"
+PREVIEW = "preview.npz"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: How fast the running Dice of the difficulty weights follows.
 _DICE_MEMORY = 0.99
@@ -67,14 +68,15 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
     Args:
         config: everything about the run.
         out: folder of the run: config.toml, log.jsonl, tensorboard/, last.pt, best.safetensors, last.safetensors.
-        resume: go on from `last.pt`; the configuration must be the run's.
+        resume: go on from `last.pt`; the configuration must be what `resume_config` returns.
         listener: told every event that is logged (name, values), in the leading process.
 
     Raises:
         InputError: the data, folds or configuration cannot be used, said before training starts.
         WeightsError: the start checkpoint cannot be used.
         OutputError: a file cannot be written; the last good checkpoint is kept.
-        SofaError: the loss is no longer a number; the last good checkpoint is kept.
+        TrainingFailedError: the loss is no longer a number, or the graphics card is too small; the last good checkpoint is
+            kept.
     """
     with join_processes(config.run.device) as process:
         # A resumed run's split stays what it was, whatever became of the file that it was read from.
@@ -89,7 +91,8 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
             if model.box_prior is not None and not model.box_prior.share.any():
                 model.box_prior.share.copy_(torch.from_numpy(usual_shares(training)))
         prepare_folder(config, out, process, resume=resume)
-        run = _Run(config, out, process, model, training, validating, listener)
+        with memory_said(config, process.world):
+            run = _Run(config, out, process, model, training, validating, listener)
         if resume:
             run.restore()
         else:
@@ -133,54 +136,71 @@ class _Run:
         self.state, parts = load_state(self.out)
         self.model.load_state_dict(parts["model"])
         self.optimiser.load_state_dict(parts["optimiser"])
-        self.scaler.load_state_dict(parts["scaler"])
+        if parts["scaler"]:  # empty where the run computed in another precision until now
+            self.scaler.load_state_dict(parts["scaler"])
         if self.average is not None:
             self.average.load_state_dict(parts["average"])
 
     def go(self, stop: StopRequest) -> Outcome:
         """Run to the end, to a stop, or to a failure."""
-        state, run = self.state, self.config.run
+        state = self.state
         place = (state.epoch, state.iteration)
         self.log = RunLog(self.out, resume_at=place if place > (0, 0) else None) if self.process.leads else None
+        self._recount()
         try:
-            self._tell(
-                "start", step=state.step, epochs=run.epochs, iterations_per_epoch=self.per_epoch, **self._facts()
-            )
-            module = self._distributed()
-            batches = iter(self._loader(place))
-            began, reason, unsaved = time.monotonic() - state.seconds, "finished", 0
-            while state.epoch < run.epochs:
-                # Gradients that wait for their step are in no checkpoint, so a run is saved and stopped between steps.
-                last = state.iteration == self.per_epoch - 1
-                updates = last or (state.iteration + 1) % run.accumulate == 0
-                stopping = self._iterate(module, batches, began, stop, updates=updates) and updates
-                if last:
-                    state.epoch, state.iteration = state.epoch + 1, 0
-                    state.seconds = time.monotonic() - began
-                    if state.epoch % run.validate_every == 0 or state.epoch == run.epochs:
-                        self._validate()
-                    self._save()
-                    unsaved = 0
-                    if run.patience and state.misses >= run.patience:
-                        reason = "no more progress"
-                        break
-                else:
-                    state.iteration += 1
-                    state.seconds = time.monotonic() - began
-                    unsaved += 1
-                    if stopping or (updates and run.checkpoint_steps and unsaved >= run.checkpoint_steps):
-                        self._save()
-                        unsaved = 0
-                if stopping:
-                    reason = "stopped"
-                    break
-            return self._finish(reason)
+            with memory_said(self.config, self.process.world):
+                return self._finish(self._loop(stop))
         except SofaError as error:
-            self._tell("end", reason=str(error), step=state.step, epoch=state.epoch, failed=True)
+            # Whoever offers to resume the run needs to know whether it must be changed first.
+            remedy = {"remedy": error.remedy} if isinstance(error, TrainingFailedError) else {}
+            self._tell("end", reason=str(error), step=state.step, epoch=state.epoch, failed=True, **remedy)
             raise
         finally:
             if self.log is not None:
                 self.log.close()
+
+    def _recount(self) -> None:
+        """Count the iterations of a resumed run in batches of its new size."""
+        state, batch = self.state, self.config.run.batch
+        state.iteration = state.iteration * (state.batch or batch) // batch
+        state.batch = batch
+        if state.iteration >= self.per_epoch:  # less than a larger batch was left of the epoch
+            state.epoch, state.iteration = state.epoch + 1, 0
+
+    def _loop(self, stop: StopRequest) -> str:
+        """Train until there is a reason to end, and return it."""
+        state, run = self.state, self.config.run
+        place = (state.epoch, state.iteration)
+        self._tell("start", step=state.step, epochs=run.epochs, iterations_per_epoch=self.per_epoch, **self._facts())
+        if not state.step:
+            self._save()  # a failure in the first iterations can be resumed with other settings
+        module = self._distributed()
+        batches = iter(self._loader(place))
+        began, unsaved = time.monotonic() - state.seconds, 0
+        while state.epoch < run.epochs:
+            # Gradients that wait for their step are in no checkpoint, so a run is saved and stopped between steps.
+            last = state.iteration == self.per_epoch - 1
+            updates = last or (state.iteration + 1) % run.accumulate == 0
+            stopping = self._iterate(module, batches, began, stop, updates=updates) and updates
+            if last:
+                state.epoch, state.iteration = state.epoch + 1, 0
+                state.seconds = time.monotonic() - began
+                if state.epoch % run.validate_every == 0 or state.epoch == run.epochs:
+                    self._validate()
+                self._save()
+                unsaved = 0
+                if run.patience and state.misses >= run.patience:
+                    return "no more progress"
+            else:
+                state.iteration += 1
+                state.seconds = time.monotonic() - began
+                unsaved += 1
+                if stopping or (updates and run.checkpoint_steps and unsaved >= run.checkpoint_steps):
+                    self._save()
+                    unsaved = 0
+            if stopping:
+                return "stopped"
+        return "finished"
 
     def _iterate(self, module: nn.Module, batches: Any, began: float, stop: StopRequest, *, updates: bool) -> bool:
         """Do one iteration; return whether the run was asked to stop."""
@@ -201,10 +221,8 @@ class _Run:
         means = process.mean(torch.stack([result.loss.detach(), result.first, result.second]).float())
         loss, first, second = means.tolist()
         if not np.isfinite(loss):
-            raise SofaError(
-                f"The loss became {loss} in epoch {state.epoch + 1}, iteration {state.iteration + 1}; the run stopped "
-                "and its last good checkpoint is kept. Lower optimiser.rate, or use precision bf16 or fp32, and resume."
-            )
+            place = f"in epoch {state.epoch + 1}, iteration {state.iteration + 1}"
+            raise lost_number(f"The loss became {loss} {place}", config)
         if updates:
             self._update()
         dice = process.total(torch.stack([result.dice, result.count]).float())
@@ -238,10 +256,7 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(parameters, config.clip or float("inf"))
         # With loss scaling an overflow is expected now and then, and the scaler skips it.
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
-            raise SofaError(
-                f"The gradient became {norm.item()} in epoch {self.state.epoch + 1}; the run stopped and its last good "
-                "checkpoint is kept. Lower optimiser.rate, or use precision fp32, and resume."
-            )
+            raise lost_number(f"The gradient became {norm.item()} in epoch {self.state.epoch + 1}", self.config)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from SOFATrainingLib.follow import LogFollower
+from SOFATrainingLib.plan import resumeArguments
+from SOFATrainingLib.run import TrainingRun
 
 START = {"event": "start", "epochs": 10, "iterations_per_epoch": 4, "training_cases": 3, "validation_cases": 1}
 
@@ -120,3 +122,35 @@ def test_a_loss_that_is_no_number_and_a_line_of_another_version_do_no_harm(log: 
     follower.read()
     assert len(follower.status.losses()) == 2
     assert follower.status.done == 3
+
+
+def test_a_run_that_was_resumed_with_other_batches_is_drawn_on(log: Path):
+    longer = {**START, "iterations_per_epoch": 8}
+    append(log, START, step(0), step(1), longer, {**step(0), "epoch": 0, "iteration": 4, "loss": 0.5})
+    follower = LogFollower(log.parent)
+    follower.read()
+    assert [row[:2] for row in follower.status.losses()] == [[0.25, 1.0], [0.5, 1.0], [0.625, 0.5]]
+    append(log, {**step(0), "epoch": 0, "iteration": 0, "loss": 0.25})  # counted apart from the first of the others
+    follower.read()
+    assert follower.status.losses()[0][:2] == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("remedy", "resumable", "arguments"),
+    [
+        ({}, True, []),
+        ({"remedy": {"run.batch": 2}}, True, ["--set", "run.batch=2"]),
+        ({"remedy": {}}, False, []),
+    ],
+    ids=["a full disk", "a small card", "a card too small for one slice"],
+)
+def test_a_failed_run_is_resumed_with_what_it_needs_and_not_offered_where_nothing_helps(
+    log: Path, remedy: dict[str, Any], resumable: bool, arguments: list[str]
+):
+    append(log, START, step(0), {"event": "end", "reason": "It failed.", "failed": True, **remedy})
+    run = TrainingRun(log.parent)
+    run.find()
+    assert not run.resumable
+    (log.parent / "last.pt").touch()
+    assert run.resumable is resumable
+    assert resumeArguments(log.parent, run.remedy or {})[6:] == arguments
