@@ -173,10 +173,13 @@ class TrainingController:
             self._scheduler.callLater(_LAYOUT_MS, self._facePreview)
 
     def endWithSlicer(self) -> None:
-        """End everything now, with a checkpoint if the run manages to write one; takes seconds."""
+        """End everything now, with a checkpoint if the run manages to write one; takes seconds.
+
+        Slicer may stay open after all, where the user then does not want to lose the scene: the run is paused.
+        """
         if self.run is not None and self.phase in (Phase.TRAINING, Phase.STOPPING):
-            self.run.endNow(seconds=10.0)
             self._unwatch()
+            self.run.endNow(seconds=10.0)
             self._settle(self.run)
         elif self.busy:
             self.stop()

@@ -84,7 +84,7 @@ class TrainingRun:
 
     @property
     def remedy(self) -> Mapping[str, Any] | None:
-        """Return settings, by dotted key, that a failed run needs to go on; empty where none helps, None without need."""
+        """Return settings by dotted key that a failed run needs to go on; empty where none helps, None without need."""
         return (self.status.ended or {}).get("remedy")
 
     @property
@@ -140,15 +140,16 @@ class TrainingRun:
         return (Ending.ASKED if ended["reason"] == "stopped" else Ending.FINISHED), ""
 
     def endNow(self, seconds: float) -> None:
-        """Ask it to stop and wait so long; then end it with everything that it started."""
+        """Ask it to pause and wait so long; then end it with everything that it started. One to be stopped stops."""
         if not self.running:
             return
-        self.ask(Intent.STOP)
+        self.ask(self.intent or Intent.PAUSE)
         until = time.monotonic() + seconds
         while not self.child.wait(0.5) and time.monotonic() < until:
             (self.folder / STOP_FILE).touch()
         self.child.end()
         (self.folder / STOP_FILE).unlink(missing_ok=True)
+        self._follower.read()
 
     def showPreviewAgain(self) -> None:
         """Let the next look return the preview although it has been seen: the scene is another one."""

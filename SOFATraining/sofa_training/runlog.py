@@ -16,20 +16,22 @@ FILE = "log.jsonl"
 class RunLog:
     """Appends events; each is a JSON object with "event" ("start", "step", "validation", "end") and its values."""
 
-    def __init__(self, folder: Path, *, resume_at: tuple[int, int] | None = None) -> None:
+    def __init__(self, folder: Path, *, resume_at: tuple[int, int] | None = None, due: bool = False) -> None:
         """Open the log of a run.
 
         Args:
             folder: of the run.
             resume_at: (epoch, iteration) that a resumed run goes on with; what was logged beyond it is dropped,
                 since it happens again.
+            due: whether the epoch before that is to be validated yet.
         """
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow to import, and only a run needs it
 
         self._path = folder / FILE
         kept: list[str] = []
         if resume_at is not None and self._path.is_file():
-            kept = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _before(line, resume_at)]
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _before(line, resume_at, due=due)]
         steps = [json.loads(line).get("step", 0) for line in kept]
         try:
             part = self._path.with_name(FILE + ".part")
@@ -71,14 +73,14 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return events
 
 
-def _before(line: str, place: tuple[int, int]) -> bool:
+def _before(line: str, place: tuple[int, int], *, due: bool) -> bool:
     """Whether an event happened before the batch that a resumed run goes on with."""
     try:
         event = json.loads(line)
     except ValueError:
         return False  # cut off by the kill
     if event["event"] == "validation":
-        return event["epoch"] <= place[0]  # its epoch counts those that were completed
+        return event["epoch"] <= place[0] - due  # its epoch counts those that were completed
     return event["event"] == "start" or (event["event"] == "step" and (event["epoch"], event["iteration"]) < place)
 
 

@@ -25,6 +25,7 @@ class RunState:
         best: best validation score so far, None before the first validation.
         best_epoch: when it was reached.
         misses: validations since then.
+        due: whether the validation cases are to be measured before the next batch.
         dice: running Dice per sub-region, for the difficulty weights.
         seconds: time spent so far.
         batch: slices of an iteration, which `iteration` counts; 0 in runs that never recorded it.
@@ -37,6 +38,7 @@ class RunState:
     best: float | None = None
     best_epoch: int = 0
     misses: int = 0
+    due: bool = False
     dice: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
     batch: int = 0

@@ -75,8 +75,8 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
         InputError: the data, folds or configuration cannot be used, said before training starts.
         WeightsError: the start checkpoint cannot be used.
         OutputError: a file cannot be written; the last good checkpoint is kept.
-        TrainingFailedError: the loss is no longer a number, or the graphics card is too small; the last good checkpoint is
-            kept.
+        TrainingFailedError: the loss is no longer a number, or the graphics card is too small; the last good
+            checkpoint is kept.
     """
     with join_processes(config.run.device) as process:
         # A resumed run's split stays what it was, whatever became of the file that it was read from.
@@ -145,7 +145,8 @@ class _Run:
         """Run to the end, to a stop, or to a failure."""
         state = self.state
         place = (state.epoch, state.iteration)
-        self.log = RunLog(self.out, resume_at=place if place > (0, 0) else None) if self.process.leads else None
+        resume_at = place if place > (0, 0) else None
+        self.log = RunLog(self.out, resume_at=resume_at, due=state.due) if self.process.leads else None
         self._recount()
         try:
             with memory_said(self.config, self.process.world):
@@ -165,7 +166,12 @@ class _Run:
         state.iteration = state.iteration * (state.batch or batch) // batch
         state.batch = batch
         if state.iteration >= self.per_epoch:  # less than a larger batch was left of the epoch
-            state.epoch, state.iteration = state.epoch + 1, 0
+            self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        state, run = self.state, self.config.run
+        state.epoch, state.iteration = state.epoch + 1, 0
+        state.due = bool(self.validating) and (state.epoch % run.validate_every == 0 or state.epoch == run.epochs)
 
     def _loop(self, stop: StopRequest) -> str:
         """Train until there is a reason to end, and return it."""
@@ -177,27 +183,28 @@ class _Run:
         module = self._distributed()
         batches = iter(self._loader(place))
         began, unsaved = time.monotonic() - state.seconds, 0
-        while state.epoch < run.epochs:
+        while state.due or state.epoch < run.epochs:
+            if state.due:
+                # What was trained is saved already: whoever ends the run now loses no more than this validation.
+                if not self._validate(stop):
+                    return "stopped"
+                state.due, state.seconds = False, time.monotonic() - began
+                self._save()
+                if run.patience and state.misses >= run.patience:
+                    return "no more progress"
+                continue
             # Gradients that wait for their step are in no checkpoint, so a run is saved and stopped between steps.
             last = state.iteration == self.per_epoch - 1
             updates = last or (state.iteration + 1) % run.accumulate == 0
             stopping = self._iterate(module, batches, began, stop, updates=updates) and updates
+            state.iteration += 1
+            unsaved += 1
             if last:
-                state.epoch, state.iteration = state.epoch + 1, 0
-                state.seconds = time.monotonic() - began
-                if state.epoch % run.validate_every == 0 or state.epoch == run.epochs:
-                    self._validate()
+                self._end_epoch()
+            state.seconds = time.monotonic() - began
+            if last or stopping or (updates and run.checkpoint_steps and unsaved >= run.checkpoint_steps):
                 self._save()
                 unsaved = 0
-                if run.patience and state.misses >= run.patience:
-                    return "no more progress"
-            else:
-                state.iteration += 1
-                state.seconds = time.monotonic() - began
-                unsaved += 1
-                if stopping or (updates and run.checkpoint_steps and unsaved >= run.checkpoint_steps):
-                    self._save()
-                    unsaved = 0
             if stopping:
                 return "stopped"
         return "finished"
@@ -264,15 +271,18 @@ class _Run:
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def _validate(self) -> None:
-        """Measure the validation cases, shared among the processes, and keep the best weights."""
+    def _validate(self, stop: StopRequest) -> bool:
+        """Measure the validation cases, shared among the processes, and keep the best weights.
+
+        Returns whether that was done; a run that is asked to stop measures them when it goes on.
+        """
         state, process = self.state, self.process
-        if not self.validating:
-            return
         predictor = predictor_of(self._weights_to_keep(), process.device, self.config.run.precision)
         mine = self.validating[process.rank :: process.world]
-        rows, preview = validate(predictor, mine, self.config.modalities) if mine else ([], None)
+        rows, preview = validate(predictor, mine, self.config.modalities, lambda: stop.requested)
         gathered: list[CaseDice] = [row for part in process.gathered(rows) for row in part]
+        if len(gathered) < len(self.validating):
+            return False
         dice = mean_dice(gathered)
         score = float(np.mean(list(dice.values())))
         if state.best is None or score > state.best:
@@ -282,6 +292,7 @@ class _Run:
             state.misses += 1
         self._show(preview)
         self._tell("validation", step=state.step, epoch=state.epoch, score=score, best=state.best, dice=dice)
+        return True
 
     def _finish(self, reason: str) -> Outcome:
         state = self.state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,10 @@ def predictor_of(model: SofaModel, device: torch.device, precision: str) -> Torc
 
 
 def validate(
-    predictor: TorchPredictor, cases: Sequence[PreparedCase], modalities: Sequence[str]
+    predictor: TorchPredictor,
+    cases: Sequence[PreparedCase],
+    modalities: Sequence[str],
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[list[CaseDice], Preview | None]:
     """Segment prepared cases without any prompt of the truth.
 
@@ -60,14 +63,17 @@ def validate(
         predictor: of the model.
         cases: those of the validation side; every voxel of the brain counts, and all of the truth is in the crop.
         modalities: values of the sequences that the run trains on.
+        stop: asked before each case; where it says so, the rest is left out.
 
     Returns:
-        Dice per case, and the first case's slice with most tumour.
+        Dice per case that was segmented, and the first case's slice with most tumour.
     """
     rows: list[CaseDice] = []
     preview: Preview | None = None
     options = SessionOptions.of_mode(predictor.info.mode)
     for case in cases:
+        if stop():
+            break
         given = [m for i, m in enumerate(MODALITIES) if case.present[i] and m.value in modalities]
         images = np.stack([case.images[MODALITIES.index(m)] for m in given]).astype(np.float32)
         predictor.encode(images, tuple(given), case.spacing)

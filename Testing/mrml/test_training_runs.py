@@ -241,13 +241,17 @@ def test_a_run_is_found_again_by_whoever_comes_later(trainer: Trainer):
     later.controller.close()
 
 
-def test_ending_slicer_ends_the_training_with_a_checkpoint(trainer: Trainer):
+def test_ending_slicer_pauses_the_training_which_goes_on_if_slicer_stays_open(trainer: Trainer):
     trainer.trainUntilStep(2)
     run = trainer.controller.run
     trainer.controller.endWithSlicer()
     assert not run.running
-    assert trainer.controller.phase is Phase.FINISHED
-    assert run.resumable
+    # Slicer may ask about the scene next, and the user may stay.
+    assert trainer.controller.phase is Phase.PAUSED and trainer.controller.resumable
+    done = run.status.done
+    trainer.controller.resume()
+    trainer.wait(lambda: trainer.controller.run.status.done > done)
+    assert trainer.failures == []
 
 
 def test_cases_with_problems_are_marked_and_left_out(trainer: Trainer):

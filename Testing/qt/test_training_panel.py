@@ -187,6 +187,7 @@ def test_quitting_asks_and_then_ends_the_training_with_a_checkpoint(panel, monke
     answer(monkeypatch, "confirmYesNoDisplay", True)
     assert panel.closeWindow()
     assert not run.running and run.resumable
+    assert panel.ui.startButton.text == "Resume", "Slicer asks about the scene next, and may stay open"
 
 
 def test_a_run_of_before_is_opened_and_shown(panel, monkeypatch):
