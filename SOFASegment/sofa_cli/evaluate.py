@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,13 +43,15 @@ def evaluate(
     """Segment every case through the session that clinicians use, and compare with the truth.
 
     Writes cases.csv, summary.csv, report.html, and a CSV each for tests, corrections and reliability where they were
-    asked for. Each protocol has a table of its own, with the control that reads no image beside it.
+    asked for. Each protocol has a table of its own, with the control that reads no image beside it. A case that cannot
+    be read or segmented is said, left out and listed in failed.csv; the exit code then is 2.
     """
     from sofa_cli.console import say_warning
+    from sofa_engine.errors import InputError
     from sofa_engine.loading import load_predictor
     from sofa_engine.runtime import tune_allocator
     from sofa_engine.weights import default_checkpoint
-    from sofa_training.evaluation import CaseResult, EvaluationOptions
+    from sofa_training.evaluation import CaseResult, EvaluationOptions, FailedCase
     from sofa_training.evaluation import evaluate as measure
     from sofa_training.report import CASES, check_comparable, compare_with, make_folder, write_report
     from sofa_training.seen import cases_trained_on
@@ -76,7 +79,10 @@ def evaluate(
     options = EvaluationOptions(tuple(chosen), distances=distances, edits=edits, reliability=reliability)
     measured: list[CaseResult] = []
 
-    def told(results: tuple[CaseResult, ...]) -> None:
+    def told(results: tuple[CaseResult, ...] | FailedCase) -> None:
+        if isinstance(results, FailedCase):
+            say_warning(f"{results.case} could not be measured: {results.sentence}")
+            return
         measured.extend(results)
         write_case_table(measured, out / CASES)  # what an interrupted evaluation leaves
         for result in results:
@@ -84,10 +90,18 @@ def evaluate(
             typer.echo(f"{result.case:24} {result.protocol.value:7} {dice}")
 
     evaluation = replace(measure(cases, predictor, options, progress=told), trained_on=seen)
+    failed = ", ".join(case.case for case in evaluation.failed)
+    if not evaluation.results:
+        raise InputError(f"None of the cases could be measured ({failed}); the lines above say why.")
     print_summary(write_report(evaluation, out, against=against))
     if against is not None:
         print_comparisons(compare_with(evaluation.results, against), against)
     typer.echo(f"Report: {out / 'report.html'}")
+    if failed:
+        raise InputError(
+            f"{len(evaluation.failed)} of {len(cases)} cases could not be measured and are in no number: {failed}. "
+            "Repair them, measure them alone (--case) into another folder, and join both with `sofa pool`."
+        )
 
 
 def print_summary(rows: Sequence[RegionSummary]) -> None:
@@ -138,14 +152,16 @@ def _cases(dataset: Path, folds: Path | None, fold: int, names: Sequence[str] | 
     """Return the usable cases that were asked for.
 
     Raises:
-        InputError: one of them cannot be used, or is not there.
+        InputError: one of them cannot be used, is not there, or is there twice.
     """
+    from sofa_cli.console import say_warning
     from sofa_engine.errors import InputError
     from sofa_training.cases import find_cases
     from sofa_training.checks import Severity, check_cases
     from sofa_training.folds import read_folds
 
-    cases = {case.name: case for case in find_cases(dataset)}
+    found = find_cases(dataset)
+    cases = {case.name: case for case in found}
     wanted = list(names) if names else list(cases)
     if folds is not None:
         lists = read_folds(folds)
@@ -155,9 +171,17 @@ def _cases(dataset: Path, folds: Path | None, fold: int, names: Sequence[str] | 
     missing = [name for name in wanted if name not in cases]
     if missing or not wanted:
         raise InputError(f"{dataset} has no case {missing[0] if missing else 'that was asked for'}.")
-    chosen = [cases[name] for name in wanted]
+    counts = Counter(case.name for case in found)
+    twice = next((name for name in wanted if counts[name] > 1), None)
+    if twice is not None:
+        raise InputError(f"{dataset} has {counts[twice]} cases named {twice}, so it is not clear which one is meant.")
+    chosen = [cases[name] for name in dict.fromkeys(wanted)]
     # An empty truth is a fair case to measure phantoms on; everything else that is wrong is an error here too.
-    errors = [p for p in check_cases(chosen) if p.severity is Severity.ERROR and p.sentence != "The truth is empty."]
+    problems = check_cases(chosen)
+    errors = [p for p in problems if p.severity is Severity.ERROR and p.sentence != "The truth is empty."]
     if errors:
         raise InputError(f"{errors[0].case}: {errors[0].sentence} ({len(errors)} such problems in all.)")
+    for problem in problems:
+        if problem.severity is Severity.WARNING:
+            say_warning(f"{problem.case}: {problem.sentence}")
     return chosen

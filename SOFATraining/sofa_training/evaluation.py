@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sofa_engine.api import ModelInfo
+from sofa_engine.errors import CancelledError, SofaError
 from sofa_engine.options import SessionOptions
 from sofa_engine.predictor import Predictor
 from sofa_engine.session import SegmentationSession
-from sofa_engine.types import MODALITIES, Modality
+from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality
 from sofa_training.cases import TrainingCase
 from sofa_training.edits import EditCurve, correct_until
 from sofa_training.metrics import RegionScore, score_labels, score_region
@@ -42,6 +44,14 @@ class CaseResult:
 
 
 @dataclass(frozen=True)
+class FailedCase:
+    """A case that could not be measured, and the sentence that says why."""
+
+    case: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Everything measured of one model.
 
@@ -52,6 +62,7 @@ class Evaluation:
         reliability: per case, empty if not asked for.
         pictures: by case and protocol, the slice with most tumour.
         trained_on: names of the measured cases that the model was trained on, None where that is not known.
+        failed: cases that were asked for and are in no number.
     """
 
     model: ModelInfo
@@ -60,6 +71,7 @@ class Evaluation:
     reliability: tuple[Reliability, ...] = ()
     pictures: Mapping[tuple[str, Protocol], Picture] = field(default_factory=dict)
     trained_on: frozenset[str] | None = None
+    failed: tuple[FailedCase, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,43 +101,73 @@ def evaluate(
     options: EvaluationOptions,
     *,
     session_options: SessionOptions | None = None,
-    progress: Callable[[tuple[CaseResult, ...]], None] | None = None,
+    progress: Callable[[tuple[CaseResult, ...] | FailedCase], None] | None = None,
 ) -> Evaluation:
-    """Segment and score cases one after the other.
+    """Segment and score cases one after the other; one that cannot be read or segmented does not keep the others.
 
     Args:
         cases: with truth; none of them may have been trained on, which only the caller can know.
         predictor: the model.
         options: what to measure.
         session_options: the session's choices; those of the model's mode if None.
-        progress: told the results of each case as it is done.
+        progress: told the results of each case as it is done, or that it failed.
+    """
+    measured: list[_Measured] = []
+    failed: list[FailedCase] = []
+    for files in cases:
+        try:
+            measured.append(_measure(files, predictor, options, session_options))
+        except CancelledError:
+            raise
+        except (SofaError, MemoryError) as error:
+            failed.append(FailedCase(files.name, str(error) or "There is not enough memory for it."))
+            if progress is not None:
+                progress(failed[-1])
+            continue
+        if progress is not None:
+            progress(measured[-1].results)
+    return Evaluation(
+        predictor.info,
+        results=tuple(result for case in measured for result in case.results),
+        curves=tuple(case.curve for case in measured if case.curve is not None),
+        reliability=tuple(case.reliability for case in measured if case.reliability is not None),
+        pictures={key: picture for case in measured for key, picture in case.pictures.items()},
+        failed=tuple(failed),
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Everything measured of one case; what was not asked for is None or empty."""
+
+    results: tuple[CaseResult, ...]
+    curve: EditCurve | None
+    reliability: Reliability | None
+    pictures: Mapping[tuple[str, Protocol], Picture]
+
+
+def _measure(
+    files: TrainingCase, predictor: Predictor, options: EvaluationOptions, session_options: SessionOptions | None
+) -> _Measured:
+    """Segment and score one case.
 
     Raises:
-        InputError: a case cannot be read.
+        SofaError: it cannot be read or segmented.
     """
-    results: list[CaseResult] = []
-    curves: list[EditCurve] = []
-    reliability: list[Reliability] = []
-    pictures: dict[tuple[str, Protocol], Picture] = {}
-    for files in cases:
-        working = open_working_case(files).with_sequences(options.sequences)
-        asked = FirstAnswers(predictor) if options.reliability else predictor
-        session = SegmentationSession(working.case, asked, session_options)
+    working = open_working_case(files).with_sequences(options.sequences)
+    asked = FirstAnswers(predictor) if options.reliability else predictor
+    with closing(SegmentationSession(working.case, asked, session_options)) as session:
         session.first_pass()
-        if options.reliability:
-            reliability.append(measure_reliability(files.name, session, asked, working))
+        # `asked` remembers answers where reliability is to be measured.
+        honest = measure_reliability(files.name, session, asked, working) if options.reliability else None
         labels = _labels_of(options.protocols, session, predictor, working, files.name)
-        done = tuple(_score(files.name, protocol, found, working, options) for protocol, found in labels.items())
-        results += done
-        if options.pictures:
-            pictures |= {(files.name, p): _picture(working, found) for p, found in labels.items()}
+        results = tuple(_score(files.name, protocol, found, working, options) for protocol, found in labels.items())
+        pictures = {(files.name, p): _picture(working, found) for p, found in labels.items() if options.pictures}
+        curve = None
         if options.edits:
             _take_back(session)
-            curves.append(correct_until(session, working.truth, files.name, options.edits))
-        session.close()
-        if progress is not None:
-            progress(done)
-    return Evaluation(predictor.info, tuple(results), tuple(curves), tuple(reliability), pictures)
+            curve = correct_until(session, working.truth, files.name, options.edits)
+    return _Measured(results, curve, honest, pictures)
 
 
 def _take_back(session: SegmentationSession) -> None:
@@ -164,11 +206,17 @@ def _score(
     scores = score_labels(working.to_reference(labels), truth, spacing, distances=options.distances)
     controls = tuple(
         score_region(
-            region, control_mask(protocol, truth, region, name), region_mask(truth, region), spacing, distances=False
+            region, _control(name, protocol, region, working), region_mask(truth, region), spacing, distances=False
         )
         for region in REGIONS
     )
     return CaseResult(name, protocol, scores, controls)
+
+
+def _control(name: str, protocol: Protocol, region: str, working: WorkingCase) -> np.ndarray:
+    """Return the control on the patient's grid, drawn where the model is given the boxes: on the working grid."""
+    drawn = control_mask(protocol, working.truth, region, name)
+    return working.to_reference(np.where(drawn, SUB_REGIONS[0].label, 0).astype(np.uint8)) > 0
 
 
 def _picture(working: WorkingCase, labels: np.ndarray) -> Picture:

@@ -153,6 +153,11 @@ def _row_on_fold(plan: Plan, row: str, fold: int, device: str, listener: Listene
     sequences = tuple(m for m in MODALITIES if m.value in config.modalities)
     options = EvaluationOptions(PROTOCOLS, distances=False, sequences=sequences)
     evaluation = evaluate(cases, _predictor(ROWS[row], checkpoint, device), options)
+    if evaluation.failed:
+        bad = evaluation.failed[0]
+        raise InputError(
+            f"{len(evaluation.failed)} of {len(cases)} cases cannot be measured: {bad.case}: {bad.sentence}"
+        )
     write_report(replace(evaluation, trained_on=frozenset(sides.train)), folder)
     return evaluation.results
 

@@ -18,12 +18,13 @@ from sofa_training.plots import case_picture, dice_plot, edits_plot, reliability
 from sofa_training.protocols import Protocol
 from sofa_training.regions import REGIONS
 from sofa_training.reliability import Reliability
-from sofa_training.report_tables import write_comparisons, write_edits, write_reliability
+from sofa_training.report_tables import write_comparisons, write_edits, write_failed, write_reliability
 from sofa_training.statistics import Comparison, compare
 from sofa_training.summary import Mean, RegionSummary, read_case_table, summarise, write_case_table, write_summary
 
 CASES, SUMMARY, REPORT = "cases.csv", "summary.csv", "report.html"
 COMPARISONS, EDITS, RELIABILITY = "comparisons.csv", "edits.csv", "reliability.csv"
+FAILED = "failed.csv"
 #: Dice that a corrected case should reach.
 TARGET_DICE = 0.85
 _NOTHING_IN_COMMON = "{} has no case in common with this evaluation under the same protocol."
@@ -73,7 +74,8 @@ def write_report(evaluation: Evaluation, out: Path, *, against: Path | None = No
     make_folder(out)
     try:
         write_case_table(evaluation.results, out / CASES)
-        write_summary(rows, out / SUMMARY)
+        write_failed(evaluation.failed, out / FAILED)
+        write_summary(rows, out / SUMMARY, [case.case for case in evaluation.failed])
         if comparisons:
             write_comparisons(comparisons, out / COMPARISONS)
         if evaluation.curves:
@@ -150,6 +152,7 @@ def _page(
     return environment.get_template("evaluation.html.j2").render(
         model=evaluation.model,
         cases=len({result.case for result in evaluation.results}),
+        failed=evaluation.failed,
         seen=seen_cases(evaluation),
         known=evaluation.trained_on is not None,
         regions=REGIONS,

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
+from sofa_engine.errors import InputError
 from sofa_engine.types import SUB_REGIONS
 from sofa_training.edits import EditCurve
+from sofa_training.evaluation import FailedCase
 from sofa_training.reliability import Reliability
 from sofa_training.statistics import Comparison
 
@@ -32,6 +34,29 @@ def write_reliability(cases: Sequence[Reliability], path: Path) -> None:
         for sub_region in SUB_REGIONS
     )
     _write(path, ["case", "sub_region", "calibration_error", "rank_correlation"], rows)
+
+
+def write_failed(cases: Sequence[FailedCase], path: Path) -> None:
+    """Write one row per case that is in no number; no file where there is none."""
+    if cases:
+        _write(path, ["case", "sentence"], (astuple(case) for case in cases))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_failed(path: Path) -> tuple[FailedCase, ...]:
+    """Read back what `write_failed` wrote; none where there is no file.
+
+    Raises:
+        InputError: it is no such table.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple(FailedCase(row["case"], row["sentence"]) for row in csv.DictReader(file))
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is not the table of an evaluation's failed cases.") from error
 
 
 def _write(path: Path, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

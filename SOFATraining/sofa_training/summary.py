@@ -162,18 +162,26 @@ def pooled(evaluations: Sequence[Sequence[CaseResult]]) -> tuple[CaseResult, ...
     return tuple(results.values())
 
 
-def write_summary(rows: Sequence[RegionSummary], path: Path) -> None:
-    """Write one row per protocol and region as CSV."""
+def write_summary(rows: Sequence[RegionSummary], path: Path, failed: Sequence[str] = ()) -> None:
+    """Write one row per protocol and region as CSV; each names the cases that failed and are in no number."""
     means = [name for name, value in vars(rows[0]).items() if isinstance(value, Mean)] if rows else []
     part = path.with_name(path.name + ".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["protocol", "region", *(f"{m}_{k}" for m in means for k in ("mean", "sd", "n")), "absent", "phantoms"]
+            [
+                "protocol",
+                "region",
+                *(f"{m}_{k}" for m in means for k in ("mean", "sd", "n")),
+                "absent",
+                "phantoms",
+                "failed",
+            ]
         )
         for row in rows:
             values = [v for m in means for v in (getattr(row, m).mean, getattr(row, m).sd, getattr(row, m).count)]
-            writer.writerow([row.protocol.value, row.region, *(_text(v) for v in values), row.absent, row.phantoms])
+            counts = (row.absent, row.phantoms, "; ".join(failed))
+            writer.writerow([row.protocol.value, row.region, *(_text(v) for v in values), *counts])
     part.replace(path)
 
 

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -15,10 +16,10 @@ from sofa_training.averaged import AveragedSequences
 from sofa_training.cases import find_cases
 from sofa_training.edits import EditCurve
 from sofa_training.evaluation import CaseResult, Evaluation, EvaluationOptions, evaluate
-from sofa_training.metrics import RegionScore
+from sofa_training.metrics import RegionScore, overlap
 from sofa_training.paper_tables import TABLES, lines
-from sofa_training.protocols import Protocol
-from sofa_training.regions import REGIONS
+from sofa_training.protocols import Protocol, control_mask
+from sofa_training.regions import REGIONS, region_mask
 from sofa_training.reliability import FirstAnswers, calibration_bins, expected_calibration_error
 from sofa_training.report import COMPARISONS, EDITS, RELIABILITY, compare_with, write_report
 from sofa_training.summary import read_case_table, summarise, write_case_table
@@ -254,6 +255,30 @@ def test_a_case_is_measured_on_its_own_grid_even_if_the_engine_works_on_another(
         patients.save(path, array[::-1], upside_down)
     (result,) = evaluate(find_cases(tmp_path), BrightnessPredictor(), EvaluationOptions()).results
     assert all(score.dice > 0.7 for score in result.scores)
+
+
+def test_a_control_is_drawn_where_the_model_is_given_its_boxes(patients, tmp_path: Path):
+    """Each voxel cut into four by four columns: what a person draws is as large as before, and so is the control."""
+    coarse, labels = patients.brats(tmp_path / "coarse", "a", 1), patients.labels(1)
+    fine_grid = nib.load(coarse / "a_t1.nii.gz").affine @ np.diag([0.25, 0.25, 1, 1])
+    fine_grid[:2, 3] += nib.load(coarse / "a_t1.nii.gz").affine[:2, :2] @ [-0.375, -0.375]
+    for path in coarse.iterdir():
+        array = np.asarray(nib.load(path).dataobj).T
+        patients.save(tmp_path / "fine" / "a" / path.name, array.repeat(4, 1).repeat(4, 2), fine_grid)
+    options = EvaluationOptions((Protocol.BOX3D, Protocol.ORACLE), distances=False)
+    at = {
+        grid: evaluate(find_cases(tmp_path / grid), BrightnessPredictor(), options).results
+        for grid in ("coarse", "fine")
+    }
+    for coarse_result, fine_result in zip(at["coarse"], at["fine"], strict=True):
+        for one, two in zip(coarse_result.controls, fine_result.controls, strict=True):
+            assert two.dice == pytest.approx(one.dice, abs=0.05), (coarse_result.protocol, one.region)
+    # On the grid that the engine works on anyway nothing is carried over.
+    for result in at["coarse"]:
+        for control in result.controls:
+            mask = region_mask(labels, control.region)
+            drawn = control_mask(result.protocol, labels, control.region, "a")
+            assert control.dice == overlap(drawn, mask)[0]
 
 
 def test_an_evaluation_of_nothing_in_common_is_refused(tmp_path: Path):
