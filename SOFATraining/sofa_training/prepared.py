@@ -8,6 +8,7 @@ machine shares the same pages.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 import zipfile
@@ -59,6 +60,21 @@ class PreparedCase:
     geometry: Geometry
     provenance: Mapping[str, Any]
     origin: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Name the files of mapped arrays instead of copying what is in them, for workers that are spawned."""
+        state = dict(vars(self))
+        for name in ("images", "truth"):
+            # A part of a mapped array has another array as its base.
+            if isinstance(array := state[name], np.memmap) and isinstance(array.base, mmap.mmap):
+                state[name] = Path(str(array.filename))
+        return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        for name in ("images", "truth"):
+            if isinstance(path := state[name], Path):
+                vars(self)[name] = np.load(path, mmap_mode="r", allow_pickle=False)
 
     @cached_property
     def pixels(self) -> np.ndarray:

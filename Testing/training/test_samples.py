@@ -14,7 +14,7 @@ from sofa_training.augment import draw_spatial, drop_modalities, unchanged, vary
 from sofa_training.boxes import jitter, own_boxes, tight_box, usual_shares
 from sofa_training.config import AugmentationConfig, PromptConfig
 from sofa_training.dataset import RunSampler, SliceDataset, neighbourhood
-from sofa_training.prepared import read_folder
+from sofa_training.prepared import read_folder, read_prepared
 from sofa_training.transplant import transplanted
 
 STILL = {
@@ -25,6 +25,23 @@ STILL = {
 
 def _same(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_worker_that_is_spawned_maps_the_same_files_instead_of_copying_every_case(tiny, prepared: Path):
+    dataset = SliceDataset(read_folder(prepared), tiny(data__transplant=0.5))
+    dataset[0, 0]  # plans and counts are there
+    pickled = pickle.dumps(dataset)
+    assert len(pickled) < dataset.cases[0].truth.nbytes
+    there = pickle.loads(pickled)
+    for here, worker in zip(dataset.cases, there.cases, strict=True):
+        for name in ("images", "truth"):
+            assert getattr(worker, name).filename == getattr(here, name).filename
+        np.testing.assert_array_equal(worker.images, here.images)
+    assert _same(dataset[1, 3], there[1, 3])
+    part = replace(dataset.cases[0], images=dataset.cases[0].images[:, 5:9])
+    in_memory = read_prepared(prepared / f"{part.name}.npz", mapped=False)
+    for case in (part, in_memory):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(case)).images, case.images)
 
 
 def test_a_sample_is_a_function_of_seed_epoch_and_position(tiny, prepared: Path):
