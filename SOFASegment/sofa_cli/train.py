@@ -121,6 +121,11 @@ class _Display:
             self._per_epoch = values["iterations_per_epoch"]
             self._bar.update(self._task, total=self._epochs * self._per_epoch)
             self._bar.start()
+            if values["features_gb"]:
+                size = f"{values['features_gb']:.2g} GB"
+                self._bar.console.print(
+                    f"What the frozen encoder says takes up to {size} of disk until the run has ended."
+                )
         elif event == "step":
             minutes, seconds = divmod(round(values["remaining_s"]), 60)
             self._bar.update(

@@ -67,6 +67,7 @@ class TrainingController:
         self.result: ResultCard | None = None
         self._scheduler = scheduler
         self._watch: Watch | None = None
+        self._sized: TrainingRun | None = None
 
     @property
     def busy(self) -> bool:
@@ -128,6 +129,8 @@ class TrainingController:
             self._cancel()
             self._setPhase(Phase.IDLE)
         elif self.phase is Phase.PAUSED:
+            if self.run is not None:
+                self._scheduler.runInBackground(self.run.forgetFeatures)
             self._setPhase(Phase.FINISHED if self.result is not None else Phase.IDLE)
 
     def openRun(self, folder: Path, *, quietly: bool = False) -> None:
@@ -275,8 +278,16 @@ class TrainingController:
             self.preview = news.preview
         if news.grew:
             self._setProgress(self.run.status.progress)
+            self._saySize(self.run)
         if news.grew or news.preview is not None:
             self._showInScene(news.grew, news.preview)
+
+    def _saySize(self, run: TrainingRun) -> None:
+        """Say once how much of the disk a run takes while it goes on, where that is much."""
+        size = run.status.facts.get("features_gb")
+        if size and self._sized is not run:
+            self._sized = run
+            self.warned.emit(f"The training keeps up to {size:.2g} GB in {run.folder} until it has ended.")
 
     def _onEnded(self, run: TrainingRun) -> None:
         ending, sentence = run.ending()
@@ -297,6 +308,7 @@ class TrainingController:
         complete = ended is not None and not ended.get("failed") and ended.get("reason") != "stopped"
         stopped = run.intent is Intent.STOP and self.result is not None
         if complete or stopped:
+            self._scheduler.runInBackground(run.forgetFeatures)
             self._setPhase(Phase.FINISHED)
         else:
             self._setPhase(Phase.PAUSED if run.resumable else Phase.IDLE)

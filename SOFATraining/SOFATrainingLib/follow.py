@@ -28,8 +28,8 @@ class RunStatus:
         done: iterations that are done.
         remaining_s: estimated seconds left, None while unknown.
         speed: slices a second.
-        facts: training_cases, validation_cases, device, arrangement, and validation_cases_seen where the start was
-            trained on some of these.
+        facts: training_cases, validation_cases, device, arrangement, features_gb, and validation_cases_seen where the
+            start was trained on some of these.
         measuring: whether an epoch is done and its validation cases are, perhaps, being segmented.
         ended: the last event's values where the run has ended ("reason", "failed", "best"), else None.
     """
@@ -59,7 +59,14 @@ class RunStatus:
                 # A run may be resumed with other batches, which are counted anew.
                 self._count += length != (self.epochs, self.perEpoch)
                 self.epochs, self.perEpoch = length
-                known = ("training_cases", "validation_cases", "validation_cases_seen", "device", "arrangement")
+                known = (
+                    "training_cases",
+                    "validation_cases",
+                    "validation_cases_seen",
+                    "device",
+                    "arrangement",
+                    "features_gb",
+                )
                 self.facts = {name: event.get(name) for name in known}
             case "step":
                 self._step(event)

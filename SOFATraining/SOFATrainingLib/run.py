@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from SOFATrainingLib.preview import FILE as PREVIEW_FILE
 from SOFATrainingLib.preview import Preview, readPreview
 
 _NOTE, _OUTPUT, _CONFIG, _CHECKPOINT = "process.json", "output.txt", "config.toml", "last.pt"
+_FEATURES = "embeddings"
 #: How long a run that is to stop may take to write its checkpoint before it is ended with all that it started.
 _GRACE_S = 20.0
 _GRACE_AT_EXIT_S = 8.0
@@ -150,6 +152,10 @@ class TrainingRun:
         self.child.end()
         (self.folder / STOP_FILE).unlink(missing_ok=True)
         self._follower.read()
+
+    def forgetFeatures(self) -> None:
+        """Remove what a run that is over keeps of a frozen encoder; gigabytes, so called in the background."""
+        shutil.rmtree(self.folder / _FEATURES, ignore_errors=True)
 
     def showPreviewAgain(self) -> None:
         """Let the next look return the preview although it has been seen: the scene is another one."""

@@ -20,6 +20,7 @@ from sofa_engine.types import MODALITIES, SUB_REGIONS
 from sofa_training.augment import draw_spatial, drop_modalities, vary_intensity
 from sofa_training.boxes import draw_boxes
 from sofa_training.config import TrainingConfig
+from sofa_training.embeddings import picture_key
 from sofa_training.prepared import PreparedCase
 from sofa_training.regions import sub_region_masks
 from sofa_training.transplant import transplanted
@@ -47,7 +48,7 @@ class Sample(NamedTuple):
         box_valid: bool (3,).
         box_heights: float32 (3,), where the slice lies in the 3D box that a rectangle was cut from.
         box_own: bool (3,), use the model's own box if it has one.
-        key: int64 (2,), (variant, position) for the cache of embeddings.
+        key: int64 (2,), what names the picture in the cache of embeddings; zeros where there is none.
     """
 
     images: Tensor
@@ -89,7 +90,7 @@ class SliceDataset(Dataset[Sample]):
         draw = self.plan(variant)[position]
         picture = np.random.default_rng([self.config.run.seed, _PICTURE, variant, position])
         prompt = np.random.default_rng([self.config.run.seed, _PROMPT, epoch, position])
-        return self._sample(draw, picture, prompt, epoch, (variant, position))
+        return self._sample(draw, picture, prompt, epoch, position)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave the cached plans behind when a worker is spawned."""
@@ -127,11 +128,11 @@ class SliceDataset(Dataset[Sample]):
         return int(rng.choice(case.brain_slices if case.brain_slices.size else case.tumour_slices))
 
     def _sample(
-        self, draw: Draw, picture: np.random.Generator, prompt: np.random.Generator, epoch: int, key: tuple[int, int]
+        self, draw: Draw, picture: np.random.Generator, prompt: np.random.Generator, epoch: int, position: int
     ) -> Sample:
         config, case = self.config, self.cases[draw.case]
         # A batch has one size; batches take the sizes in turn.
-        crop = config.data.crops[key[1] // config.run.batch % len(config.data.crops)]
+        crop = config.data.crops[position // config.run.batch % len(config.data.crops)]
         images, labels = neighbourhood(case, draw.index, config.model.encoder.context)
         if picture.random() < config.augmentation.reverse:
             images = images[:, ::-1]
@@ -161,7 +162,7 @@ class SliceDataset(Dataset[Sample]):
             box_valid=torch.from_numpy(drawn.valid),
             box_heights=torch.from_numpy(drawn.heights),
             box_own=torch.from_numpy(drawn.own),
-            key=torch.tensor(key, dtype=torch.int64),
+            key=picture_key(pixels) if config.run.cached_variants else torch.zeros(2, dtype=torch.int64),
         )
 
     def _centre(

@@ -121,8 +121,8 @@ class _Run:
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.dataset = SliceDataset(training, config)
         self.model = model.to(process.device).channels_last()
-        cache = EmbeddingCache(out / "embeddings") if config.run.cached_variants else None
-        self.step = TrainingStep(self.model, config, cache).train()
+        self.cache = EmbeddingCache(out / "embeddings") if config.run.cached_variants else None
+        self.step = TrainingStep(self.model, config, self.cache).train()
         self.optimiser = build_optimiser(self.model, config.optimiser)
         self.average = build_average(self.model, config.optimiser.average)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=config.run.precision == "fp16")
@@ -177,7 +177,14 @@ class _Run:
         """Train until there is a reason to end, and return it."""
         state, run = self.state, self.config.run
         place = (state.epoch, state.iteration)
-        self._tell("start", step=state.step, epochs=run.epochs, iterations_per_epoch=self.per_epoch, **self._facts())
+        count = len(self.dataset) * min(run.cached_variants, run.epochs)
+        features = self.cache.size_of(self.model, self.config.data.crops, count) if self.cache is not None else 0
+        length = {"epochs": run.epochs, "iterations_per_epoch": self.per_epoch, "features_gb": features / 1e9}
+        self._tell("start", step=state.step, **length, **self._facts())
+        if self.cache is not None and self.process.leads:
+            if not state.step:
+                self.cache.remove()  # of a run that came to nothing, perhaps with another encoder
+            self.cache.require_room(features)
         if not state.step:
             self._save()  # a failure in the first iterations can be resumed with other settings
         module = self._distributed()
@@ -297,6 +304,8 @@ class _Run:
     def _finish(self, reason: str) -> Outcome:
         state = self.state
         self._keep(LAST, {})
+        if self.cache is not None and self.process.leads and reason != "stopped":
+            self.cache.remove()
         checkpoint = self.out / (BEST if state.best is not None else LAST)
         self._tell(
             "end", reason=reason, step=state.step, epoch=state.epoch, best=state.best, checkpoint=checkpoint.name

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from SOFASegmentLib import ManualScheduler
+from SOFATrainingLib.controller import Phase, TrainingController
 from SOFATrainingLib.follow import LogFollower
 from SOFATrainingLib.plan import resumeArguments
 from SOFATrainingLib.run import TrainingRun
@@ -154,3 +156,14 @@ def test_a_failed_run_is_resumed_with_what_it_needs_and_not_offered_where_nothin
     (log.parent / "last.pt").touch()
     assert run.resumable is resumable
     assert resumeArguments(log.parent, run.remedy or {})[6:] == arguments
+
+
+def test_a_paused_run_that_is_given_up_leaves_no_features_of_the_encoder(log: Path):
+    (log.parent / "embeddings").mkdir()
+    (log.parent / "embeddings" / "a.npz").touch()
+    scheduler = ManualScheduler()
+    controller = TrainingController(scheduler)
+    controller.run, controller.phase = TrainingRun(log.parent), Phase.PAUSED
+    controller.stop()
+    scheduler.drain()
+    assert controller.phase is Phase.IDLE and not (log.parent / "embeddings").exists()

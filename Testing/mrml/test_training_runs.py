@@ -129,6 +129,9 @@ def test_decoder_and_attention_learn_while_the_encoder_stays_as_it_was(trainer: 
     assert any(key.startswith("mask_decoder.") for key in changed)
     assert any(key.startswith("attention.") for key in changed)
     assert not any(key.startswith("image_encoder.") for key in changed)
+    folder = trainer.controller.run.folder
+    assert not (folder / "embeddings").exists()
+    assert len(trainer.warnings) == 1 and f"GB in {folder} until it has ended" in trainer.warnings[0]
 
 
 def test_the_preview_lies_where_the_patient_lies(trainer: Trainer):
