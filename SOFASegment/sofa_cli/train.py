@@ -16,7 +16,7 @@ app = typer.Typer(help="Train or fine-tune a model.")
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Option(help="TOML file, or one that ships: default, paper, compact, compact-2.")
+        str, typer.Option(help="TOML file, or one that ships: default, paper, compact, compact-2, compact-3.")
     ] = "default",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/run"),
     settings: Annotated[
