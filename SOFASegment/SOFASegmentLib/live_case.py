@@ -144,7 +144,7 @@ class LiveCase(slicer.util.VTKObservationMixin):
         self.facts = opened.facts
         self.warnings = opened.warnings
         self.model = opened.model
-        self.resumed = keepScene
+        self.resumed = kept is not None
         self._sessionLabels = opened.labels
         self._steps = 0
         self.segmentationNode = self._segmentationNode() if kept is None else kept
