@@ -12,7 +12,7 @@ import vtk
 from sofa_engine.api import ModelInfo
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
-from sofa_engine.types import SUB_REGIONS, Box, SubRegion
+from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
 from SOFASegmentLib import slices
 from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry, worldGeometry
@@ -66,6 +66,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._jobs = JobQueue(scheduler, self._onIdle)
         self._live: LiveCase | None = None
         self._interaction: Interaction | None = None
+        self._inputs: dict[Modality, Any] = {}
         self._images: tuple[Any, ...] = ()
         self._review = Review(state, self._jobs)
         self._review.insightsChanged.connect(self.insightsChanged.emit)
@@ -102,6 +103,16 @@ class SegmentController(slicer.util.VTKObservationMixin):
     def live(self) -> LiveCase | None:
         """The session with what the scene shows of it, for exporting."""
         return self._live
+
+    @property
+    def inputs(self) -> dict[Modality, Any]:
+        """The volume nodes that the live case was opened on, by sequence; empty without one."""
+        return dict(self._inputs)
+
+    @property
+    def sameInputs(self) -> bool:
+        """Whether what is chosen now is what the live case was opened on; a volume that was deleted does not count."""
+        return self.state.inputs() == {m: n for m, n in self._inputs.items() if n.GetScene() is not None}
 
     def segment(self) -> None:
         """Run the first pass on the chosen volumes; what was there before stays until it succeeds."""
@@ -242,7 +253,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
                 lambda cancel, _emit: openCase(
                     case, grids, session, self._openSession, saved, self._tellProgress, cancel
                 ),
-                onDone=lambda opened: self._onOpened(opened, images, keepScene=saved is not None),
+                onDone=lambda opened: self._onOpened(opened, nodes, images, keepScene=saved is not None),
                 onFailed=self._onNotOpened,
             )
         )
@@ -253,13 +264,15 @@ class SegmentController(slicer.util.VTKObservationMixin):
         boxNodes.close()
         return Saved(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
 
-    def _onOpened(self, opened: Opened, images: tuple[Any, ...], *, keepScene: bool) -> None:
+    def _onOpened(
+        self, opened: Opened, nodes: dict[Modality, Any], images: tuple[Any, ...], *, keepScene: bool
+    ) -> None:
         previous = self._live
         self._letGo()
         if previous is not None and previous.session is not opened.session:
             self._scheduler.runInBackground(previous.session.close)
         self._live = LiveCase(self.state, opened, keepScene=keepScene)
-        self._images = images
+        self._inputs, self._images = nodes, images
         self._review.follow(self._live)
         self._interaction = Interaction(self._live, self._jobs, self._scheduler)
         self._interaction.changed.connect(self._onChanged)
@@ -359,7 +372,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._letGo()
         if self._live is not None:
             self._scheduler.runInBackground(self._live.session.close)
-        self._live, self._images = None, ()
+        self._live, self._inputs, self._images = None, {}, ()
         self._review.follow(None)
         if self.phase is not Phase.IDLE:
             self._setPhase(Phase.IDLE)

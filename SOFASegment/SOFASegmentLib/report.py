@@ -10,6 +10,7 @@ from sofa_engine import __version__
 from sofa_engine.errors import OutputError
 from sofa_engine.types import SUB_REGIONS
 from SOFASegmentLib.controller import SegmentController
+from SOFASegmentLib.export import liveCase
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.live_case import LiveCase
 
@@ -24,7 +25,7 @@ def writeBoxes(controller: SegmentController, path: Path) -> Path:
     Raises:
         OutputError: there is no result, or the file cannot be written.
     """
-    return _write(_boxes(_live(controller)), path)
+    return _write(_boxes(liveCase(controller)), path)
 
 
 def writeReport(controller: SegmentController, path: Path) -> Path:
@@ -37,7 +38,7 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
     Raises:
         OutputError: there is no result yet, or the file cannot be written.
     """
-    live, insights = _live(controller), controller.insights
+    live, insights = liveCase(controller), controller.insights
     if insights is None:
         raise OutputError(_("The volumes are still being measured; save the report again in a moment."))
     model = live.model
@@ -45,7 +46,7 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
         "software": f"SOFA for 3D Slicer {__version__}",
         "use": "Research only; not a medical device.",
         "case": live.volumeNode.GetName(),
-        "inputs": {m.value: node.GetName() for m, node in controller.state.inputs().items()},
+        "inputs": {m.value: node.GetName() for m, node in controller.inputs.items()},
         "model": {
             "name": model.name,
             "sha256": model.sha256,
@@ -75,12 +76,6 @@ def _boxes(live: LiveCase) -> dict[str, Any]:
     from sofa_engine.box_file import BoxFile
 
     return BoxFile.of(live.facts.boxes, live.grids.working).model_dump(mode="json")
-
-
-def _live(controller: SegmentController) -> LiveCase:
-    if controller.live is None:
-        raise OutputError(_("There is no segmentation to write; press Segment first."))
-    return controller.live
 
 
 def _write(content: dict[str, Any], path: Path) -> Path:

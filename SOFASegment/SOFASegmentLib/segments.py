@@ -44,6 +44,11 @@ def createSegmentationNode(volumeNode: Any) -> Any:
     return node
 
 
+def volumeNodeOf(segmentationNode: Any) -> Any:
+    """Return the volume whose grid a segmentation is on, or None if there is none or it has been deleted."""
+    return segmentationNode.GetNodeReference(segmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
 class Segments:
     """The three segments of one segmentation node. Segments that the user added are never touched.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SegmentSection:
-    """The button, the progress bar and the line for messages."""
+    """The button, the progress bar, the line for messages, and what the user should know of the result."""
 
     def __init__(self, ui: object, prepare: Callable[[], bool], changed: Callable[[], None]) -> None:
         """Connect the widgets.
@@ -69,6 +69,7 @@ class SegmentSection:
             canSegment: whether the volumes are chosen and fit.
             resumable: whether the scene holds a segmentation with boxes that no session knows yet.
         """
+        self._showNotices()
         phase = Phase.IDLE if self._controller is None else self._controller.phase
         self._resumable = resumable and phase is Phase.IDLE
         running = phase is Phase.RUNNING
@@ -129,6 +130,18 @@ class SegmentSection:
                 self._controller.showTumour()
             self._fresh, self._before = False, None
         self._changed()
+
+    def _showNotices(self) -> None:
+        controller, sentences = self._controller, []
+        if controller is not None and controller.phase is Phase.READY and not controller.sameInputs:
+            sentences.append(
+                _(
+                    "The segmentation is of other volumes than those chosen above; press Segment again to segment"
+                    " these, or choose those again to save it."
+                )
+            )
+        self._ui.noticeLabel.text = "\n".join(sentences)
+        self._ui.noticeLabel.visible = bool(sentences)
 
     def _showProgress(self, running: bool) -> None:
         self._ui.progressFrame.visible = running

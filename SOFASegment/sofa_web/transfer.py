@@ -96,15 +96,16 @@ class Downloads:
         )
 
     def _write(self, controller: SegmentController, what: str, scheme: str) -> Path:
-        state = controller.state
         if what == "labels":
             if scheme not in set(LabelScheme):
                 raise InputError(f"“{scheme}” is no label scheme; choose 2020 or 2023.")
-            return export.writeLabels(state, self._folder / export.proposedFileName(state), LabelScheme(scheme))
+            return export.writeLabels(
+                controller, self._folder / export.proposedFileName(controller), LabelScheme(scheme)
+            )
         if what == "boxes":
-            return report.writeBoxes(controller, self._folder / export.proposedFileName(state, "_boxes.json"))
+            return report.writeBoxes(controller, self._folder / export.proposedFileName(controller, "_boxes.json"))
         if what == "report":
-            return report.writeReport(controller, self._folder / export.proposedFileName(state, "_report.json"))
+            return report.writeReport(controller, self._folder / export.proposedFileName(controller, "_report.json"))
         raise InputError(f"There is nothing called “{json.dumps(what)[1:-1]}” to download.")
 
 
