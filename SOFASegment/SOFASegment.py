@@ -133,6 +133,7 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._prepareModule,
             self._tell,
             self._onNewCase,
+            self._onCopies,
             self.logic.scheduler,
         )
         self.segment = SegmentSection(self.ui, self._prepareEngine, self._updateSections)
@@ -230,11 +231,16 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.subRegions.update()
         self.understand.update()
         self.export.update()
+        self.advanced.followInputs(() if controller is None else controller.state.inputs().values())
         self.advanced.showEngine(self.logic.engine.running)
 
     def _onNewCase(self) -> None:
         """Ask again before the images of another patient are sent anywhere."""
         self.advanced.withdrawConsent()
+
+    def _onCopies(self, copies: list[tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode]]) -> None:
+        """Let what was allowed for volumes hold for what Align made of them."""
+        self.advanced.coverCopies(copies)
 
     def _prepareModule(self) -> bool:
         """Install what reading and aligning need; False, with a sentence, where the user declined."""

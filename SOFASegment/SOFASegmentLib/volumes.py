@@ -101,6 +101,7 @@ class Alignment:
     """Volumes that are brought onto one grid, in steps, so that the slow one can run in the background.
 
     Attributes:
+        nodes: the given volumes, by sequence.
         warnings: sentences that the user should read, known once `compute` has run.
     """
 
@@ -119,7 +120,7 @@ class Alignment:
         from sofa_engine.reading import Volume
 
         self.warnings: tuple[str, ...] = ()
-        self._nodes, self._reference, self._register = dict(nodes), reference, register
+        self.nodes, self._reference, self._register = dict(nodes), reference, register
         self._aligned: Case | None = None
         self._volumes = {
             m: Volume(np.array(_array(node), dtype=np.float32), worldGeometry(node), node.GetName())
@@ -140,7 +141,7 @@ class Alignment:
     @property
     def wanted(self) -> bool:
         """Whether all volumes are still in a scene."""
-        return all(node.GetScene() is not None for node in self._nodes.values())
+        return all(node.GetScene() is not None for node in self.nodes.values())
 
     def show(self) -> dict[Modality, Any]:
         """Add what was computed as new volume nodes; no given node is changed. Called on the main thread.
@@ -148,8 +149,8 @@ class Alignment:
         Returns:
             A node per sequence: the given one where it fits already, else a new one.
         """
-        fixed, result = self._nodes[self._reference], {}
-        for modality, node in self._nodes.items():
+        fixed, result = self.nodes[self._reference], {}
+        for modality, node in self.nodes.items():
             same = self._volumes[modality].geometry.same_grid(self._aligned.geometry, _SAME_GRID_MM)
             kept = node is fixed or (same and not self._register)
             result[modality] = node if kept else _newVolume(self._aligned.images[modality], node, fixed)
