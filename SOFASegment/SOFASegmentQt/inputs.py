@@ -85,7 +85,7 @@ class InputsSection:
         self._tell(" ".join(notes))
 
     def onMatchByName(self) -> None:
-        """Choose the scene's volumes whose names say what they are."""
+        """Choose the scene's volumes whose names say what they are; what is chosen of another patient is let go."""
         state = self._getState()
         if state is None:
             return
@@ -93,7 +93,9 @@ class InputsSection:
         if not guessed:
             self._tell(_("No volume in the scene has T1, T1c, T2 or FLAIR in its name; choose the volumes by hand."))
             return
-        self._choose({**state.inputs(), **guessed})
+        group = volumes.groupOf(next(iter(guessed.values())))
+        kept = {m: node for m, node in state.inputs().items() if volumes.groupOf(node) == group}
+        self._choose({**kept, **guessed})
 
     def guessIfEmpty(self) -> None:
         """Choose volumes by name where nothing is chosen yet; says nothing if there are none."""

@@ -47,6 +47,20 @@ def test_match_by_name_says_so_when_no_name_tells_anything(panel):
     assert "No volume in the scene has T1, T1c, T2 or FLAIR in its name" in panel.said
 
 
+def test_match_by_name_lets_go_of_another_patients_volumes(panel):
+    mine, others = panel.addCase(), panel.addCase("t1", "t1c")
+    for name, node in others.items():
+        node.SetName(f"Somebody_{name}")
+    panel.choose(others)
+    mine["t2"].SetName("Patient_something")
+    panel.ui.matchByNameButton.click()
+    chosen = {name: getattr(panel.ui, f"{name}Selector").currentNode() for name in mine}
+    assert chosen == {**mine, "t2": None}
+    panel.ui.t1cSelector.setCurrentNode(others["t1c"])
+    panel.ui.matchByNameButton.click()
+    assert panel.ui.t1cSelector.currentNode() is mine["t1c"]
+
+
 def test_three_volumes_are_enough_and_the_missing_one_is_mentioned(panel):
     panel.choose(panel.addCase("t1", "t1c", "flair"))
     assert panel.ui.t2Selector.currentNode() is None
