@@ -43,7 +43,7 @@ class SegmentSection:
         self._controller = controller
         controller.phaseChanged.connect(self._onPhase)
         controller.progressChanged.connect(self._onProgress)
-        controller.warned.connect(self.tell)
+        controller.warned.connect(self._onWarned)
         controller.failed.connect(self.tell)
         self._showProgress(controller.phase is Phase.RUNNING)
 
@@ -52,7 +52,7 @@ class SegmentSection:
         if self._controller is not None:
             self._controller.phaseChanged.disconnect(self._onPhase)
             self._controller.progressChanged.disconnect(self._onProgress)
-            self._controller.warned.disconnect(self.tell)
+            self._controller.warned.disconnect(self._onWarned)
             self._controller.failed.disconnect(self.tell)
         self._controller = None
         self._showProgress(False)
@@ -131,8 +131,15 @@ class SegmentSection:
             self._fresh, self._before = False, None
         self._changed()
 
+    def _onWarned(self, sentence: str) -> None:
+        """Show what happened; what holds for the case as a whole is shown as long as the case is."""
+        if sentence not in self._controller.warnings:
+            self.tell(sentence)
+
     def _showNotices(self) -> None:
-        controller, sentences = self._controller, []
+        """Show what stays true while the case is there, apart from the line in which one message replaces another."""
+        controller = self._controller
+        sentences = [] if controller is None else [*controller.warnings]
         if controller is not None and controller.phase is Phase.READY and not controller.sameInputs:
             sentences.append(
                 _(
