@@ -322,11 +322,13 @@ class SOFASegmentLogic(ScriptedLoadableModuleLogic):
         node = parameterNode.parameterNode
         if self.controller is None or self.controller.state.node is not node:
             self.release()
-            self.controller = SegmentController(SceneState(node), self.scheduler, self.engine.openSession)
+            self.controller = SegmentController(
+                SceneState(node), self.scheduler, self.engine.openSession, self.engine.setup
+            )
         return self.controller
 
     def configureEngine(self, settings: EngineSettings) -> None:
-        """Use these settings from the next case on."""
+        """Use these settings from the next time that a case is segmented."""
         self.engine.configure(settings)
 
     def restartEngine(self) -> None:

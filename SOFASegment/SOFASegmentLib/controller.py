@@ -46,13 +46,21 @@ class SegmentController(slicer.util.VTKObservationMixin):
     All methods are called on the main thread and return at once; all signals are emitted on the main thread.
     """
 
-    def __init__(self, state: SceneState, scheduler: Scheduler, openSession: OpenSession) -> None:
+    def __init__(
+        self,
+        state: SceneState,
+        scheduler: Scheduler,
+        openSession: OpenSession,
+        getSetup: Callable[[], object] = lambda: None,
+    ) -> None:
         """Listen to a scene; nothing is computed yet.
 
         Args:
             state: the scene's memory.
             scheduler: how to wait and how to leave the main thread.
             openSession: makes a session for a case; called in the background.
+            getSetup: returns what `openSession` depends on beside the case, to be compared; where it differs, the same
+                images are opened anew.
         """
         super().__init__()
         self.phaseChanged, self.progressChanged = Signal(), Signal()
@@ -62,12 +70,12 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self.phase = Phase.IDLE
         self.progress: Progress | None = None
         self._scheduler = scheduler
-        self._openSession = openSession
+        self._openSession, self._getSetup = openSession, getSetup
         self._jobs = JobQueue(scheduler, self._onIdle)
         self._live: LiveCase | None = None
         self._interaction: Interaction | None = None
         self._inputs: dict[Modality, Any] = {}
-        self._images: tuple[Any, ...] = ()
+        self._opened: tuple[Any, ...] = ()
         self._review = Review(state, self._jobs)
         self._review.insightsChanged.connect(self.insightsChanged.emit)
         self._review.failed.connect(self.failed.emit)
@@ -241,8 +249,9 @@ class SegmentController(slicer.util.VTKObservationMixin):
             self.failed.emit(str(error))
             return
         saved = None if keep is None else self._saved(keep, nodes[modality], grids)
-        images = tuple((m, n.GetID(), n.GetImageData().GetMTime(), worldGeometry(n)) for m, n in nodes.items())
-        session = self._live.session if self._live is not None and images == self._images else None
+        images = ((m, n.GetID(), n.GetImageData().GetMTime(), worldGeometry(n)) for m, n in nodes.items())
+        key = (self._getSetup(), *images)
+        session = self._live.session if self._live is not None and key == self._opened else None
         if self._interaction is not None:
             self._interaction.takeOverEdits()
         self._setPhase(Phase.RUNNING)
@@ -253,7 +262,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
                 lambda cancel, _emit: openCase(
                     case, grids, session, self._openSession, saved, self._tellProgress, cancel
                 ),
-                onDone=lambda opened: self._onOpened(opened, nodes, images, keepScene=saved is not None),
+                onDone=lambda opened: self._onOpened(opened, nodes, key, keepScene=saved is not None),
                 onFailed=self._onNotOpened,
             )
         )
@@ -264,15 +273,13 @@ class SegmentController(slicer.util.VTKObservationMixin):
         boxNodes.close()
         return Saved(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
 
-    def _onOpened(
-        self, opened: Opened, nodes: dict[Modality, Any], images: tuple[Any, ...], *, keepScene: bool
-    ) -> None:
+    def _onOpened(self, opened: Opened, nodes: dict[Modality, Any], key: tuple[Any, ...], *, keepScene: bool) -> None:
         previous = self._live
         self._letGo()
         if previous is not None and previous.session is not opened.session:
             self._scheduler.runInBackground(previous.session.close)
         self._live = LiveCase(self.state, opened, keepScene=keepScene)
-        self._inputs, self._images = nodes, images
+        self._inputs, self._opened = nodes, key
         self._review.follow(self._live)
         self._interaction = Interaction(self._live, self._jobs, self._scheduler)
         self._interaction.changed.connect(self._onChanged)
@@ -372,7 +379,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._letGo()
         if self._live is not None:
             self._scheduler.runInBackground(self._live.session.close)
-        self._live, self._inputs, self._images = None, {}, ()
+        self._live, self._inputs, self._opened = None, {}, ()
         self._review.follow(None)
         if self.phase is not Phase.IDLE:
             self._setPhase(Phase.IDLE)

@@ -11,7 +11,7 @@ from SOFASegmentQt.settings import Device, EngineSettings
 
 
 class AdvancedSection:
-    """Machine settings; changes count from the next case on."""
+    """Machine settings; changes count from the next time that Segment is pressed."""
 
     def __init__(self, ui: object, changed: Callable[[EngineSettings], None], restart: Callable[[], None]) -> None:
         """Fill and connect the widgets.

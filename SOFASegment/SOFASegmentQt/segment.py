@@ -147,6 +147,10 @@ class SegmentSection:
                     " these, or choose those again to save it."
                 )
             )
+        model = None if controller is None else controller.model
+        made = "" if model is None else _("Segmented by {model} on {device}.")
+        self._ui.modelLabel.text = made and made.format(model=model.name, device=model.device)
+        self._ui.modelLabel.visible = model is not None
         self._ui.noticeLabel.text = "\n".join(sentences)
         self._ui.noticeLabel.visible = bool(sentences)
 

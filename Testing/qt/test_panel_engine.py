@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import slicer
 from panel_tools import writeCase
 from PySide6 import QtCore
@@ -88,3 +90,32 @@ def test_consent_covers_what_align_makes_of_a_patients_volumes(panel):
     panel.ui.alignButton.click()
     panel.wait(lambda: panel.ui.flairSelector.currentNode() is not nodes["flair"])
     assert panel.widget.advanced.settings.consent
+
+
+def test_segment_again_opens_the_case_anew_where_the_engine_would_be_another(panel, tmp_path, monkeypatch):
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+    opened = []
+    panel.useSessions(lambda *args: opened.append(args) or panel.quick(*args))
+    weights = tmp_path / "tuned.safetensors"
+    weights.write_bytes(b"first")
+
+    def again() -> int:
+        panel.ui.segmentButton.click()
+        panel.wait(lambda: panel.ui.segmentButton.text == "Segment again")
+        return len(opened)
+
+    panel.choose(panel.addCase())
+    assert again() == 1
+    assert panel.ui.modelLabel.text == "Segmented by thresholds on cpu."
+    panel.ui.uploadConsentCheckBox.checked = True
+    assert again() == 1, "nothing has changed about the engine"
+    panel.ui.weightsPathLineEdit.currentPath = str(weights)
+    assert again() == 2
+    weights.write_bytes(b"trained on")
+    os.utime(weights, (1, 1))
+    assert again() == 3, "the checkpoint is another one under the same name"
+    panel.ui.engineUrlLineEdit.text = "https://gpu.example:8484"
+    panel.ui.uploadConsentCheckBox.checked = True
+    assert again() == 4
+    panel.ui.engineUrlLineEdit.text = ""
+    assert again() == 5

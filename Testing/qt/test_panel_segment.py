@@ -227,7 +227,7 @@ def test_after_the_first_pass_the_views_show_the_tumour(panel, monkeypatch):
     panel.wait(lambda: panel.controller.canUndo)
     assert view.GetSliceOffset() == bounds[4], "a drag must not turn the views"
     panel.useSessions(panel.endless)
-    panel.controller._images = ()
+    panel.controller._opened = ()
     panel.ui.segmentButton.click()
     panel.wait(lambda: panel.ui.progressBar.value > 0)
     panel.ui.segmentButton.click()
