@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -9,17 +10,16 @@ from typing import Any
 import slicer
 import vtk
 
-from sofa_engine.api import ModelInfo
+from sofa_engine.api import ModelInfo, Session
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
 from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
-from SOFASegmentLib import slices
 from SOFASegmentLib.boxes import BoxNodes
 from SOFASegmentLib.geometry import localGeometry, worldGeometry
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
-from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence
-from SOFASegmentLib.jobs import Job, JobQueue, Kind, wasCancelled
+from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence, newBox
+from SOFASegmentLib.jobs import Job, JobQueue, Kind, unforeseen, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
 from SOFASegmentLib.review import Review
 from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
@@ -27,9 +27,6 @@ from SOFASegmentLib.scheduler import Scheduler
 from SOFASegmentLib.segments import Segments
 from SOFASegmentLib.signals import Signal
 from SOFASegmentLib.volumes import caseFromVolumes
-
-#: Edge of a box that the user adds where the first pass found nothing.
-_NEW_BOX_MM = 30.0
 
 
 class Phase(Enum):
@@ -76,6 +73,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._interaction: Interaction | None = None
         self._inputs: dict[Modality, Any] = {}
         self._opened: tuple[Any, ...] = ()
+        self._opening: dict[Modality, Any] = {}
         self._review = Review(state, self._jobs)
         self._review.insightsChanged.connect(self.insightsChanged.emit)
         self._review.failed.connect(self.failed.emit)
@@ -160,7 +158,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
             centreRas: middle of the box in world RAS mm; if None, where the visible slices cross inside the volume, or
                 else the middle of the tumour or of the volume.
         """
-        self._refine(subRegion, lambda live: (*live.boxNodes.read(subRegion), self._newBox(live, centreRas)))
+        self._refine(subRegion, lambda live: (*live.boxNodes.read(subRegion), newBox(live, centreRas)))
 
     def deleteBox(self, roiNode: Any) -> None:
         """Remove one of SOFA's boxes; without its last box a sub-region is empty."""
@@ -254,6 +252,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
         session = self._live.session if self._live is not None and key == self._opened else None
         if self._interaction is not None:
             self._interaction.takeOverEdits()
+        self._opening = nodes
         self._setPhase(Phase.RUNNING)
         self._jobs.overtake({Kind.PREVIEW, Kind.INSIGHTS})
         self._jobs.submit(
@@ -264,6 +263,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
                 ),
                 onDone=lambda opened: self._onOpened(opened, nodes, key, keepScene=saved is not None),
                 onFailed=self._onNotOpened,
+                onUnwanted=lambda opened: self._free(opened.session),
             )
         )
 
@@ -274,21 +274,35 @@ class SegmentController(slicer.util.VTKObservationMixin):
         return Saved(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
 
     def _onOpened(self, opened: Opened, nodes: dict[Modality, Any], key: tuple[Any, ...], *, keepScene: bool) -> None:
+        try:
+            if self.state.inputs() != nodes:
+                raise InputError(_("The chosen volumes changed while they were segmented; press Segment again."))
+            self._show(opened, keepScene=keepScene)
+        except Exception as error:
+            # Without a case there is something to press; with half of one there would only be Cancel.
+            self._drop()
+            self._free(opened.session)
+            if not isinstance(error, SofaError):
+                logging.exception("SOFA: a segmented case could not be shown")
+            self._onNotOpened(error if isinstance(error, SofaError) else unforeseen(error))
+            return
+        self._inputs, self._opened = nodes, key
+        self._setPhase(Phase.READY)
+        for warning in opened.warnings:
+            self.warned.emit(warning)
+        self._onChanged(Box((0, 0, 0), self._live.grids.reference.shape))
+
+    def _show(self, opened: Opened, *, keepScene: bool) -> None:
         previous = self._live
         self._letGo()
-        if previous is not None and previous.session is not opened.session:
-            self._scheduler.runInBackground(previous.session.close)
         self._live = LiveCase(self.state, opened, keepScene=keepScene)
-        self._inputs, self._opened = nodes, key
+        if previous is not None and previous.session is not opened.session:
+            self._free(previous.session)
         self._review.follow(self._live)
         self._interaction = Interaction(self._live, self._jobs, self._scheduler)
         self._interaction.changed.connect(self._onChanged)
         self._interaction.failed.connect(self.failed.emit)
         self._interaction.progressed.connect(self._onProgress)
-        self._setPhase(Phase.READY)
-        for warning in opened.warnings:
-            self.warned.emit(warning)
-        self._onChanged(Box((0, 0, 0), self._live.grids.reference.shape))
 
     def _onNotOpened(self, error: SofaError) -> None:
         self._setPhase(Phase.IDLE if self._live is None else Phase.READY)
@@ -318,22 +332,6 @@ class SegmentController(slicer.util.VTKObservationMixin):
             return
         self._interaction.refine(subRegion, wanted)
 
-    @staticmethod
-    def _newBox(live: LiveCase, centreRas: Any) -> Box:
-        geometry = live.grids.working
-        point = slices.lookedAt(live.volumeNode) if centreRas is None else centreRas
-        box = None
-        if point is not None:
-            box = slices.cubeAround(geometry, slices.indexOf(live.volumeNode, geometry, point), _NEW_BOX_MM)
-        if box is None and centreRas is None:
-            tumour = Box.enclosing(box for boxes in live.facts.boxes.values() for box in boxes)
-            whole = Box((0, 0, 0), geometry.shape) if tumour is None else tumour
-            centre = [(a + b - 1) / 2 for a, b in zip(whole.lower, whole.upper, strict=True)]
-            box = slices.cubeAround(geometry, centre, _NEW_BOX_MM)
-        if box is None:
-            raise InputError(_("The place for the new box lies outside the volume; choose one inside."))
-        return box
-
     def _tellProgress(self, progress: Progress) -> None:
         self._scheduler.post(lambda: self._onProgress(progress))
 
@@ -355,9 +353,9 @@ class SegmentController(slicer.util.VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, scene: Any, _event: str, node: Any) -> None:
         live = self._live
-        if live is None or scene.IsClosing():
+        if scene.IsClosing():
             return
-        if node is live.segmentationNode or node is live.volumeNode:
+        if live is not None and (node is live.segmentationNode or node is live.volumeNode):
             sentence = (
                 _("The segmentation was removed from the scene; press Segment to start again.")
                 if node is live.segmentationNode
@@ -365,6 +363,16 @@ class SegmentController(slicer.util.VTKObservationMixin):
             )
             self._drop()
             self.warned.emit(sentence)
+        elif self.phase is Phase.RUNNING and node in self._opening.values():
+            sentence = _(
+                "{volume} was removed from the scene while it was segmented; choose the volumes again and press"
+                " Segment."
+            )
+            if live is None:
+                self._drop()
+            else:
+                self.cancel()
+            self.warned.emit(sentence.format(volume=node.GetName()))
 
     def _letGo(self) -> None:
         if self._interaction is not None:
@@ -373,13 +381,16 @@ class SegmentController(slicer.util.VTKObservationMixin):
             self._live.close()
         self._interaction = None
 
+    def _free(self, session: Session) -> None:
+        self._scheduler.runInBackground(session.close)
+
     def _drop(self) -> None:
         """Forget the session and everything that is under way."""
         self._jobs.abandon()
         self._letGo()
         if self._live is not None:
-            self._scheduler.runInBackground(self._live.session.close)
-        self._live, self._inputs, self._opened = None, {}, ()
+            self._free(self._live.session)
+        self._live, self._inputs, self._opened, self._opening = None, {}, (), {}
         self._review.follow(None)
         if self.phase is not Phase.IDLE:
             self._setPhase(Phase.IDLE)
