@@ -333,7 +333,8 @@ class SOFASegmentLogic(ScriptedLoadableModuleLogic):
 
     def restartEngine(self) -> None:
         """End the engine process; the next question starts it again."""
-        self.scheduler.runInBackground(self.engine.restart)
+        # The background thread may be waiting for the very engine that is to be ended.
+        self.scheduler.runBeside(self.engine.restart)
 
     def release(self) -> None:
         """Let go of the controller; what it put into the scene stays."""
@@ -344,7 +345,7 @@ class SOFASegmentLogic(ScriptedLoadableModuleLogic):
     def close(self) -> None:
         """End everything, the engine process too; the logic cannot be used afterwards."""
         self.release()
-        self.scheduler.runInBackground(self.engine.close)
+        self.scheduler.runBeside(self.engine.close)
         self.scheduler.close()
 
 

@@ -140,7 +140,8 @@ class InputsSection:
                 problem = error
             self._scheduler.post(lambda: self._onAligned(alignment, problem))
 
-        self._scheduler.runInBackground(work)
+        # Not behind the session's work, nor before it: boxes can be dragged while volumes are registered.
+        self._scheduler.runBeside(work)
 
     def _onAligned(self, alignment: volumes.Alignment, problem: Exception | None) -> None:
         self._aligning = False

@@ -102,6 +102,23 @@ def test_an_engine_that_an_open_case_brings_back_is_ended_with_the_others(panel,
     assert not engine.running
 
 
+def test_restart_engine_ends_an_engine_that_hangs(panel):
+    panel.choose(panel.addCase())
+    panel.segment()
+    engine = panel.widget.logic.engine
+    pid, before = engine._local.pid, panel.volume("ncr")
+    os.kill(pid, signal.SIGSTOP)
+    drag(panel, "ncr", -4)
+    panel.wait(lambda: panel.controller._jobs._running)
+    panel.widget._updateSections()
+    panel.ui.restartEngineButton.click()
+    panel.wait(lambda: panel.said)
+    assert panel.said.startswith("The connection to the engine broke")
+    panel.wait(lambda: engine._local.pid != pid)
+    drag(panel, "ncr", -4)
+    panel.wait(lambda: panel.volume("ncr") < before)
+
+
 def test_an_engine_that_cannot_start_is_answered_with_a_sentence(panel):
     panel.widget.logic.engine._options = {"python": str(_TESTING / "no-such-python")}
     panel.choose(panel.addCase())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import numpy as np
 import slicer
-from panel_tools import writeCase
+from panel_tools import drag, writeCase
 
 
 def test_without_volumes_there_is_nothing_to_press_but_loading(panel):
@@ -111,6 +112,26 @@ def test_a_patient_who_moved_between_sequences_is_registered(panel, monkeypatch)
     panel.wait(lambda: panel.ui.flairSelector.currentNode() is not nodes["flair"])
     assert alignments == [True]
     assert panel.said == "FLAIR covers half of T1c."
+
+
+def test_boxes_can_be_dragged_while_volumes_are_registered(segmented, monkeypatch):
+    whole = sys.modules["SOFASegmentLib.volumes"].Alignment
+    dragged = threading.Event()
+
+    class Patient(whole):
+        def compute(self):
+            assert dragged.wait(60)
+            super().compute()
+
+    monkeypatch.setattr(sys.modules["SOFASegmentLib.volumes"], "Alignment", Patient)
+    moved, before = segmented.ui.flairSelector.currentNode(), segmented.volume("ncr")
+    moved.SetSpacing(1.5, 1.0, 1.0)
+    segmented.widget._updateSections()
+    segmented.ui.alignButton.click()
+    drag(segmented, "ncr", -4)
+    segmented.wait(lambda: segmented.volume("ncr") < before)
+    dragged.set()
+    segmented.wait(lambda: segmented.ui.flairSelector.currentNode() is not moved)
 
 
 def test_closing_the_scene_while_volumes_are_aligned_leaves_an_empty_panel(panel):
