@@ -31,15 +31,15 @@ class EngineLink:
         self._settings = EngineSettings()
         self._started: tuple[object, ...] | None = None
         self._local: Any = None
-        self._former: Any = None
+        # Every engine on this computer that was made: a case that could not be replaced brings its own back.
+        self._locals: list[Any] = []
         self._remote: Any = None
         self._lock = threading.RLock()
 
     @property
     def running(self) -> bool:
         """Whether an engine is there now; False after its process died."""
-        engines = (self._local, self._former)
-        return self._remote is not None or any(engine is not None and engine.alive for engine in engines)
+        return self._remote is not None or any(engine.alive for engine in self._locals)
 
     def configure(self, settings: EngineSettings) -> None:
         """Use these settings for the next case."""
@@ -70,14 +70,11 @@ class EngineLink:
             self._stop()
             if self._remote is not None:
                 self._remote.close()
-            # If the next case cannot be opened, the one before goes on, and brings its engine back.
-            self._former = self._local or self._former
             self._local = self._remote = self._started = None
 
     def _stop(self) -> None:
-        for engine in (self._local, self._former):
-            if engine is not None:
-                engine.stop()
+        for engine in self._locals:
+            engine.stop()
 
     def _client(self, cancel: CancelToken) -> Any:
         # Imported here: the packages that these modules need are installed when the user first segments.
@@ -97,6 +94,7 @@ class EngineLink:
                 self._local = LocalEngine(
                     device=settings.device.value, weights=settings.weights or None, **self._options
                 )
+                self._locals.append(self._local)
             self._started = setup
             self._local.start(cancel)
             return self._local.client()
