@@ -21,7 +21,8 @@ Where things are kept: the scene alone. `SceneState` wraps one vtkMRMLScriptedMo
 
 SegmentController
     Properties: `phase` (`Phase.IDLE`, `RUNNING`, `READY`), `progress`, `canUndo`, `canRedo`, `warnings`, `model`,
-    `insights` (volumes in ml, attention, uncertain slices; None before the first pass).
+    `insights` (volumes in ml, attention, uncertain slices; None before the first pass), `inputs` (the volumes that were
+    segmented), `sameInputs` (whether they are those chosen now).
     Verbs, all returning at once: `segment()`, `resume()` (go on with a scene that was saved), `cancel()`, `undo()`,
     `redo()`, `resetBox(subRegion)`, `addBox(subRegion, centreRas=None)`, `deleteBox(roiNode)`,
     `splitLesions(subRegion)`, `setLocked(subRegion, locked)`, `isLocked(subRegion)`, `setBoxesVisible(visible)`,
