@@ -133,6 +133,7 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._prepareModule,
             self._tell,
             self._onNewCase,
+            self._onCopies,
             self.logic.scheduler,
         )
         self.segment = SegmentSection(self.ui, self._prepareEngine, self._updateSections)
@@ -230,11 +231,16 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.subRegions.update()
         self.understand.update()
         self.export.update()
+        self.advanced.followInputs(() if controller is None else controller.state.inputs().values())
         self.advanced.showEngine(self.logic.engine.running)
 
     def _onNewCase(self) -> None:
         """Ask again before the images of another patient are sent anywhere."""
         self.advanced.withdrawConsent()
+
+    def _onCopies(self, copies: list[tuple[vtkMRMLScalarVolumeNode, vtkMRMLScalarVolumeNode]]) -> None:
+        """Let what was allowed for volumes hold for what Align made of them."""
+        self.advanced.coverCopies(copies)
 
     def _prepareModule(self) -> bool:
         """Install what reading and aligning need; False, with a sentence, where the user declined."""
@@ -313,16 +319,19 @@ class SOFASegmentLogic(ScriptedLoadableModuleLogic):
         node = parameterNode.parameterNode
         if self.controller is None or self.controller.state.node is not node:
             self.release()
-            self.controller = SegmentController(SceneState(node), self.scheduler, self.engine.openSession)
+            self.controller = SegmentController(
+                SceneState(node), self.scheduler, self.engine.openSession, self.engine.setup
+            )
         return self.controller
 
     def configureEngine(self, settings: EngineSettings) -> None:
-        """Use these settings from the next case on."""
+        """Use these settings from the next time that a case is segmented."""
         self.engine.configure(settings)
 
     def restartEngine(self) -> None:
         """End the engine process; the next question starts it again."""
-        self.scheduler.runInBackground(self.engine.restart)
+        # The background thread may be waiting for the very engine that is to be ended.
+        self.scheduler.runBeside(self.engine.restart)
 
     def release(self) -> None:
         """Let go of the controller; what it put into the scene stays."""
@@ -333,7 +342,7 @@ class SOFASegmentLogic(ScriptedLoadableModuleLogic):
     def close(self) -> None:
         """End everything, the engine process too; the logic cannot be used afterwards."""
         self.release()
-        self.scheduler.runInBackground(self.engine.close)
+        self.scheduler.runBeside(self.engine.close)
         self.scheduler.close()
 
 

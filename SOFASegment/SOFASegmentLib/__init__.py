@@ -23,8 +23,8 @@ a study's volumes finds its segmentation by the volume that it lies on. Nothing 
 SegmentController
     Properties: `phase` (`Phase.IDLE`, `RUNNING`, `READY`), `progress`, `canResume`, `canUndo`, `canRedo`, `warnings`,
     `model`, `insights` (volumes in ml, attention, uncertain slices; None before the first pass), `changing` (a drag or
-    what it caused is at work), `measured` (`insights` is about the result as it is), `showsInputs` (the result is that
-    of the volumes that are chosen now).
+    what it caused is at work), `measured` (`insights` is about the result as it is), `inputs` (the volumes that were
+    segmented), `sameInputs` (whether they are those chosen now).
     Verbs, all returning at once: `segment()`, `resume()` (go on with a saved scene or study), `cancel()`, `undo()`,
     `redo()`, `resetBox(subRegion)`, `addBox(subRegion, centreRas=None)`, `deleteBox(roiNode)`,
     `splitLesions(subRegion)`, `setLocked(subRegion, locked)`, `isLocked(subRegion)`, `setBoxesVisible(visible)`,

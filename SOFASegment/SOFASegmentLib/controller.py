@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -9,17 +10,16 @@ from typing import Any
 import slicer
 import vtk
 
-from sofa_engine.api import ModelInfo
+from sofa_engine.api import ModelInfo, Session
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
 from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
-from SOFASegmentLib import slices
 from SOFASegmentLib.boxes import readBoxes
 from SOFASegmentLib.geometry import localGeometry, worldGeometry
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
-from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence
-from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
+from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence, newBox
+from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, unforeseen, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase, takeAlong
 from SOFASegmentLib.review import Review
 from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
@@ -27,9 +27,6 @@ from SOFASegmentLib.scheduler import Scheduler
 from SOFASegmentLib.segments import Segments
 from SOFASegmentLib.signals import Signal
 from SOFASegmentLib.volumes import caseFromVolumes
-
-#: Edge of a box that the user adds where the first pass found nothing.
-_NEW_BOX_MM = 30.0
 
 
 class Phase(Enum):
@@ -46,13 +43,21 @@ class SegmentController(slicer.util.VTKObservationMixin):
     All methods are called on the main thread and return at once; all signals are emitted on the main thread.
     """
 
-    def __init__(self, state: SceneState, scheduler: Scheduler, openSession: OpenSession) -> None:
+    def __init__(
+        self,
+        state: SceneState,
+        scheduler: Scheduler,
+        openSession: OpenSession,
+        getSetup: Callable[[], object] = lambda: None,
+    ) -> None:
         """Listen to a scene; nothing is computed yet.
 
         Args:
             state: the scene's memory.
             scheduler: how to wait and how to leave the main thread.
             openSession: makes a session for a case; called in the background.
+            getSetup: returns what `openSession` depends on beside the case, to be compared; where it differs, the same
+                images are opened anew.
         """
         super().__init__()
         self.phaseChanged, self.progressChanged = Signal(), Signal()
@@ -62,11 +67,13 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self.phase = Phase.IDLE
         self.progress: Progress | None = None
         self._scheduler = scheduler
-        self._openSession = openSession
+        self._openSession, self._getSetup = openSession, getSetup
         self._jobs = JobQueue(scheduler, self._onIdle)
         self._live: LiveCase | None = None
         self._interaction: Interaction | None = None
-        self._images: tuple[Any, ...] = ()
+        self._inputs: dict[Modality, Any] = {}
+        self._opened: tuple[Any, ...] = ()
+        self._opening: dict[Modality, Any] = {}
         self._beforeImport: tuple[Any, ...] = ()
         self._review = Review(state, self._jobs)
         self._review.insightsChanged.connect(self.insightsChanged.emit)
@@ -111,11 +118,6 @@ class SegmentController(slicer.util.VTKObservationMixin):
         return self._review.current and not self.changing
 
     @property
-    def showsInputs(self) -> bool:
-        """Whether the result is that of the volumes that are chosen now."""
-        return self._live is not None and _stampOf(self.state.inputs()) == self._images
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences about the case that the user should read."""
         return () if self._live is None else self._live.warnings
@@ -129,6 +131,16 @@ class SegmentController(slicer.util.VTKObservationMixin):
     def live(self) -> LiveCase | None:
         """The session with what the scene shows of it, for exporting."""
         return self._live
+
+    @property
+    def inputs(self) -> dict[Modality, Any]:
+        """The volume nodes that the live case was opened on, by sequence; empty without one."""
+        return dict(self._inputs)
+
+    @property
+    def sameInputs(self) -> bool:
+        """Whether what is chosen now is what the live case was opened on; a volume that was deleted does not count."""
+        return self.state.inputs() == {m: n for m, n in self._inputs.items() if n.GetScene() is not None}
 
     def segment(self) -> None:
         """Run the first pass on the chosen volumes; what was there before stays until it succeeds."""
@@ -168,7 +180,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
             centreRas: middle of the box in world RAS mm; if None, where the visible slices cross inside the volume, or
                 else the middle of the tumour or of the volume.
         """
-        self._refine(subRegion, lambda live: (*live.boxNodes.read(subRegion), self._newBox(live, centreRas)))
+        self._refine(subRegion, lambda live: (*live.boxNodes.read(subRegion), newBox(live, centreRas)))
 
     def deleteBox(self, roiNode: Any) -> None:
         """Remove one of SOFA's boxes; without its last box a sub-region is empty."""
@@ -257,10 +269,11 @@ class SegmentController(slicer.util.VTKObservationMixin):
             self.failed.emit(str(error))
             return
         saved = None if keep is None else self._saved(keep, nodes[modality], grids)
-        images = _stampOf(nodes)
-        session = self._live.session if self._live is not None and images == self._images else None
+        key = (self._getSetup(), *_stampsOf(nodes))
+        session = self._live.session if self._live is not None and key == self._opened else None
         if self._interaction is not None:
             self._interaction.takeOverEdits()
+        self._opening = nodes
         self._setPhase(Phase.RUNNING)
         self._jobs.overtake({Kind.PREVIEW, Kind.INSIGHTS})
         self._jobs.submit(
@@ -269,8 +282,9 @@ class SegmentController(slicer.util.VTKObservationMixin):
                 lambda cancel, _emit: openCase(
                     case, grids, session, self._openSession, saved, self._tellProgress, cancel
                 ),
-                onDone=lambda opened: self._onOpened(opened, images, nodes[modality], keep),
+                onDone=lambda opened: self._onOpened(opened, nodes, key, nodes[modality], keep),
                 onFailed=self._onNotOpened,
+                onUnwanted=lambda opened: self._free(opened.session),
             )
         )
 
@@ -281,22 +295,38 @@ class SegmentController(slicer.util.VTKObservationMixin):
         boxes = {r: readBoxes(nodes, volumeNode, grids.working) for r, nodes in rois.items()}
         return Saved(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
 
-    def _onOpened(self, opened: Opened, images: tuple[Any, ...], volumeNode: Any, kept: Any) -> None:
+    def _onOpened(
+        self, opened: Opened, nodes: dict[Modality, Any], key: tuple[Any, ...], volumeNode: Any, kept: Any
+    ) -> None:
+        try:
+            if self.state.inputs() != nodes:
+                raise InputError(_("The chosen volumes changed while they were segmented; press Segment again."))
+            self._show(opened, volumeNode, kept)
+        except Exception as error:
+            # Without a case there is something to press; with half of one there would only be Cancel.
+            self._drop()
+            self._free(opened.session)
+            if not isinstance(error, SofaError):
+                logging.exception("SOFA: a segmented case could not be shown")
+            self._onNotOpened(error if isinstance(error, SofaError) else unforeseen(error))
+            return
+        self._inputs, self._opened = nodes, key
+        self._setPhase(Phase.READY)
+        for warning in opened.warnings:
+            self.warned.emit(warning)
+        self._onChanged(Box((0, 0, 0), self._live.grids.reference.shape))
+
+    def _show(self, opened: Opened, volumeNode: Any, kept: Any) -> None:
         previous = self._live
         self._letGo()
-        if previous is not None and previous.session is not opened.session:
-            self._scheduler.runInBackground(previous.session.close)
         self._live = LiveCase(self.state, opened, volumeNode, kept)
-        self._images = images
+        if previous is not None and previous.session is not opened.session:
+            self._free(previous.session)
         self._review.follow(self._live)
         self._interaction = Interaction(self._live, self._jobs, self._scheduler)
         self._interaction.changed.connect(self._onChanged)
         self._interaction.failed.connect(self.failed.emit)
         self._interaction.progressed.connect(self._onProgress)
-        self._setPhase(Phase.READY)
-        for warning in opened.warnings:
-            self.warned.emit(warning)
-        self._onChanged(Box((0, 0, 0), self._live.grids.reference.shape))
 
     def _onNotOpened(self, error: SofaError) -> None:
         self._setPhase(Phase.IDLE if self._live is None else Phase.READY)
@@ -325,22 +355,6 @@ class SegmentController(slicer.util.VTKObservationMixin):
             self.failed.emit(str(error))
             return
         self._interaction.refine(subRegion, wanted)
-
-    @staticmethod
-    def _newBox(live: LiveCase, centreRas: Any) -> Box:
-        geometry = live.grids.working
-        point = slices.lookedAt(live.volumeNode) if centreRas is None else centreRas
-        box = None
-        if point is not None:
-            box = slices.cubeAround(geometry, slices.indexOf(live.volumeNode, geometry, point), _NEW_BOX_MM)
-        if box is None and centreRas is None:
-            tumour = Box.enclosing(box for boxes in live.facts.boxes.values() for box in boxes)
-            whole = Box((0, 0, 0), geometry.shape) if tumour is None else tumour
-            centre = [(a + b - 1) / 2 for a, b in zip(whole.lower, whole.upper, strict=True)]
-            box = slices.cubeAround(geometry, centre, _NEW_BOX_MM)
-        if box is None:
-            raise InputError(_("The place for the new box lies outside the volume; choose one inside."))
-        return box
 
     def _tellProgress(self, progress: Progress) -> None:
         self._scheduler.post(lambda: self._onProgress(progress))
@@ -388,6 +402,16 @@ class SegmentController(slicer.util.VTKObservationMixin):
             )
             self._drop()
             self.warned.emit(sentence)
+        elif self.phase is Phase.RUNNING and node in self._opening.values():
+            sentence = _(
+                "{volume} was removed from the scene while it was segmented; choose the volumes again and press"
+                " Segment."
+            )
+            if live is None:
+                self._drop()
+            else:
+                self.cancel()
+            self.warned.emit(sentence.format(volume=node.GetName()))
 
     def _letGo(self) -> None:
         if self._interaction is not None:
@@ -396,25 +420,24 @@ class SegmentController(slicer.util.VTKObservationMixin):
             self._live.close()
         self._interaction = None
 
+    def _free(self, session: Session) -> None:
+        self._scheduler.runInBackground(session.close)
+
     def _drop(self) -> None:
         """Forget the session and everything that is under way."""
         self._jobs.abandon()
         self._letGo()
         if self._live is not None:
-            self._scheduler.runInBackground(self._live.session.close)
-        self._live, self._images = None, ()
+            self._free(self._live.session)
+        self._live, self._inputs, self._opened, self._opening = None, {}, (), {}
         self._review.follow(None)
         if self.phase is not Phase.IDLE:
             self._setPhase(Phase.IDLE)
 
 
-def _stampOf(nodes: Mapping[Modality, Any]) -> tuple[Any, ...]:
+def _stampsOf(nodes: Mapping[Modality, Any]) -> Iterable[Any]:
     """Return what differs as soon as other volumes are meant, or others' voxels."""
-    stamps = []
-    for modality, node in nodes.items():
-        image = node.GetImageData()
-        stamps.append((modality, node.GetID(), None if image is None else image.GetMTime(), worldGeometry(node)))
-    return tuple(stamps)
+    return ((m, n.GetID(), n.GetImageData().GetMTime(), worldGeometry(n)) for m, n in nodes.items())
 
 
 def _removeAll(scene: Any, nodes: Iterable[Any]) -> None:

@@ -4,50 +4,75 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sofa_engine.case import Case
 from sofa_engine.errors import OutputError
 from sofa_engine.types import LabelScheme
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.i18n import tr as _
-from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
+from SOFASegmentLib.scene_state import SEGMENTATION, SceneState, referenceVolumeOf
 from SOFASegmentLib.segments import Segments
 
+if TYPE_CHECKING:
+    from SOFASegmentLib.controller import SegmentController
+    from SOFASegmentLib.live_case import LiveCase
 
-def proposedFileName(state: SceneState, suffix: str = ".nii.gz") -> str:
-    """Return a file name for the result: the reference volume's name and what is in the file."""
-    volumeNode = state.reference()
-    name = volumeNode.GetName() if volumeNode is not None else "case"
+
+def liveCase(controller: SegmentController) -> LiveCase:
+    """Return the case whose result is to be written.
+
+    Raises:
+        OutputError: there is none.
+    """
+    if controller.live is None:
+        raise OutputError(_("There is no segmentation to write; press Segment first."))
+    return controller.live
+
+
+def proposedFileName(controller: SegmentController, suffix: str = ".nii.gz") -> str:
+    """Return a file name for the result: the name of the volume that it is on, and what is in the file."""
+    name = "case" if controller.live is None else controller.live.volumeNode.GetName()
     return re.sub(r"[^\w.-]+", "_", name).strip("_") + "_SOFA" + suffix
 
 
-def writeLabels(state: SceneState, path: Path, scheme: LabelScheme = LabelScheme.BRATS2020) -> Path:
+def writeLabels(controller: SegmentController, path: Path, scheme: LabelScheme = LabelScheme.BRATS2020) -> Path:
     """Write the segments as they are in the scene, hand edits included, on the reference volume's own grid.
 
+    The volumes are those that were segmented, whatever has been chosen since: a file never has one patient's name and
+    another one's voxels.
+
     Args:
-        state: the scene's memory.
+        controller: of a case that has been segmented.
         path: NIfTI, NRRD or MHA, by suffix; complete or not there at all.
         scheme: label values to write.
 
     Raises:
-        OutputError: there is no result, the place cannot be written, or the file is one of the input volumes.
+        OutputError: there is no result, the segmentation is not on the volume any more, the place cannot be written, or
+            the file is one of the input volumes.
     """
     from sofa_engine.writing import write_labels
 
-    volumeNode, segmentationNode = state.reference(), state.get(SEGMENTATION)
-    if volumeNode is None or segmentationNode is None:
-        raise OutputError(_("There is no segmentation to write; press Segment first."))
+    live = liveCase(controller)
+    volumeNode, segmentationNode = live.volumeNode, live.segmentationNode
+    if referenceVolumeOf(segmentationNode) is not volumeNode:
+        raise OutputError(
+            _(
+                "{segmentation} is not a segmentation of {volume} any more; save it in the Segmentations module, or"
+                " press Segment to segment {volume} again."
+            ).format(segmentation=segmentationNode.GetName(), volume=volumeNode.GetName())
+        )
     geometry = localGeometry(volumeNode)
-    sources = {m: _fileOf(node) for m, node in state.inputs().items()}
+    sources = {m: _fileOf(node) for m, node in controller.inputs.items()}
     case = Case({}, geometry, name=volumeNode.GetName(), sources={m: f for m, f in sources.items() if f})
     return write_labels(Segments(segmentationNode, geometry).readLabels(), case, Path(path), scheme)
 
 
 def missingForDicomSeg(state: SceneState) -> tuple[str, ...]:
     """Return what keeps Slicer's DICOM export from writing a DICOM SEG, a sentence each; empty if nothing does."""
-    volumeNode, segmentationNode = state.reference(), state.get(SEGMENTATION)
-    if volumeNode is None or segmentationNode is None:
+    segmentationNode = state.get(SEGMENTATION)
+    volumeNode = None if segmentationNode is None else referenceVolumeOf(segmentationNode)
+    if volumeNode is None:
         return (_("There is no segmentation to export; press Segment first."),)
     gaps = []
     if not volumeNode.GetAttribute("DICOM.instanceUIDs"):

@@ -20,3 +20,12 @@ def placeBeside(node: Any, volumeNode: Any) -> None:
         hierarchy.SetItemParent(item, parent)
     else:
         hierarchy.CreateItem(parent, node)
+
+
+def patientAndStudy(volumeNode: Any) -> tuple[int, int]:
+    """Return the items of the patient and the study that a volume is in; 0 where it is in none."""
+    hierarchy = volumeNode.GetScene().GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(volumeNode) if hierarchy is not None else 0
+    if not item:
+        return 0, 0
+    return hierarchy.GetItemAncestorAtLevel(item, "Patient"), hierarchy.GetItemAncestorAtLevel(item, "Study")

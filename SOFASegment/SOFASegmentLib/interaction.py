@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 
 from sofa_engine.api import Session
-from sofa_engine.errors import SofaError
+from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import CancelToken, Progress
 from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
 from SOFASegmentLib.appearance import titleOf
@@ -17,7 +17,7 @@ from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, wasCancelled
 from SOFASegmentLib.live_case import Facts, LiveCase
 from SOFASegmentLib.scheduler import Scheduler, Timer
 from SOFASegmentLib.signals import Signal
-from SOFASegmentLib.slices import visibleSlices
+from SOFASegmentLib.slices import cubeAround, indexOf, lookedAt, visibleSlices
 
 #: Moves of the mouse that come closer together than this share one preview.
 _DRAG_MS = 30
@@ -27,6 +27,8 @@ _MOVE_MS = 300
 _PAINT_MS = 250
 #: Surfaces take longer than all the rest: they follow once the slices have been drawn.
 _SURFACES_MS = 150
+#: Edge of a box that the user adds where the first pass found nothing.
+_NEW_BOX_MM = 30.0
 
 
 class Interaction(slicer.util.VTKObservationMixin):
@@ -256,3 +258,28 @@ def lockedSentence(subRegion: SubRegion) -> str:
 def lesionBoxes(session: Session, subRegion: SubRegion) -> tuple[Box, ...]:
     """Ask for a box per lesion; call in the background."""
     return session.lesion_boxes(subRegion)
+
+
+def newBox(live: LiveCase, centreRas: Any) -> Box:
+    """Return a box of the usual size for a new lesion.
+
+    Args:
+        live: the case.
+        centreRas: its middle in world RAS mm; if None, where the user looks, or else the middle of what was found.
+
+    Raises:
+        InputError: the place lies outside the volume.
+    """
+    geometry = live.grids.working
+    point = lookedAt(live.volumeNode) if centreRas is None else centreRas
+    box = None
+    if point is not None:
+        box = cubeAround(geometry, indexOf(live.volumeNode, geometry, point), _NEW_BOX_MM)
+    if box is None and centreRas is None:
+        tumour = Box.enclosing(box for boxes in live.facts.boxes.values() for box in boxes)
+        whole = Box((0, 0, 0), geometry.shape) if tumour is None else tumour
+        centre = [(a + b - 1) / 2 for a, b in zip(whole.lower, whole.upper, strict=True)]
+        box = cubeAround(geometry, centre, _NEW_BOX_MM)
+    if box is None:
+        raise InputError(_("The place for the new box lies outside the volume; choose one inside."))
+    return box

@@ -47,6 +47,7 @@ class Job:
         onItem: called on the main thread with every intermediate result.
         onDone: called on the main thread with the result.
         onFailed: called on the main thread with the `SofaError`, `CancelledError` among them.
+        onUnwanted: called on the main thread with a result that came after the job was abandoned, to free it.
         cancel: set to stop the work at its next batch.
     """
 
@@ -56,6 +57,7 @@ class Job:
     onItem: Callable[[Any], None] = _nothing
     onDone: Callable[[Any], None] = _nothing
     onFailed: Callable[[SofaError], None] = _nothing
+    onUnwanted: Callable[[Any], None] = _nothing
     cancel: CancelToken = field(default_factory=CancelToken)
 
 
@@ -101,7 +103,8 @@ class JobQueue:
         self._waiting.clear()
         if self._running is not None:
             self._running.cancel.cancel()
-            self._running.onItem = self._running.onDone = self._running.onFailed = _nothing
+            self._running.onItem = self._running.onFailed = _nothing
+            self._running.onDone = self._running.onUnwanted
 
     def _startNext(self) -> None:
         if self._running is None and self._waiting:
@@ -117,7 +120,7 @@ class JobQueue:
             self._scheduler.post(lambda error=error: self._finish(job, lambda: job.onFailed(error)))
         except Exception as error:
             logging.exception("SOFA: a job failed unexpectedly")
-            self._scheduler.post(lambda error=error: self._finish(job, lambda: job.onFailed(_unforeseen(error))))
+            self._scheduler.post(lambda error=error: self._finish(job, lambda: job.onFailed(unforeseen(error))))
         else:
             self._scheduler.post(lambda: self._finish(job, lambda: job.onDone(result)))
 
@@ -132,7 +135,7 @@ class JobQueue:
                 self._onIdle()
 
 
-def _unforeseen(error: Exception) -> SofaError:
+def unforeseen(error: Exception) -> SofaError:
     """Say so in a sentence; called on the main thread, since Qt is not asked for translations from others."""
     return SofaError(_("Something went wrong inside SOFA ({error}); the log has the details.").format(error=error))
 

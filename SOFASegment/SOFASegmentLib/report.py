@@ -11,6 +11,7 @@ from sofa_engine import __version__
 from sofa_engine.errors import OutputError
 from sofa_engine.types import SUB_REGIONS, LabelScheme
 from SOFASegmentLib.controller import SegmentController
+from SOFASegmentLib.export import liveCase
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
 from SOFASegmentLib.live_case import LiveCase
@@ -27,7 +28,7 @@ def writeBoxes(controller: SegmentController, path: Path) -> Path:
     Raises:
         OutputError: there is no result, or the file cannot be written.
     """
-    return _write(_boxes(_live(controller)), path)
+    return _write(_boxes(liveCase(controller)), path)
 
 
 def writeReport(controller: SegmentController, path: Path) -> Path:
@@ -46,7 +47,7 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
         "software": f"SOFA for 3D Slicer {__version__}",
         "use": "Research only; not a medical device.",
         "case": live.volumeNode.GetName(),
-        "inputs": {m.value: node.GetName() for m, node in controller.state.inputs().items()},
+        "inputs": {m.value: node.GetName() for m, node in controller.inputs.items()},
         "model": {
             "name": model.name,
             "sha256": model.sha256,
@@ -88,16 +89,15 @@ def htmlReport(controller: SegmentController, scheme: LabelScheme = LabelScheme.
     from sofa_engine.working_grid import to_working
 
     live, _insights = _measured(controller)
-    state = controller.state
-    case = caseFromVolumes(state.inputs(), state.referenceModality())
+    case = caseFromVolumes(controller.inputs, controller.state.referenceModality())
     facts, labels = report_dict(live.session, case, scheme=scheme), live.session.labels()
     return lambda path: write_report(path, facts, to_working(case), labels)
 
 
 def _measured(controller: SegmentController) -> tuple[LiveCase, Insights]:
     """Return what belongs together: the boxes of now with the volumes of before would be nobody's result."""
-    live, insights = _live(controller), controller.insights
-    if not controller.showsInputs:
+    live, insights = liveCase(controller), controller.insights
+    if not controller.sameInputs:
         raise OutputError(
             _("Other volumes are chosen than those that were segmented; segment again, or choose them back.")
         )
@@ -111,12 +111,6 @@ def _boxes(live: LiveCase) -> dict[str, Any]:
     from sofa_engine.box_file import BoxFile
 
     return BoxFile.of(live.facts.boxes, live.grids.working).model_dump(mode="json")
-
-
-def _live(controller: SegmentController) -> LiveCase:
-    if controller.live is None:
-        raise OutputError(_("There is no segmentation to write; press Segment first."))
-    return controller.live
 
 
 def _write(content: dict[str, Any], path: Path) -> Path:

@@ -11,15 +11,17 @@ from slicer.util import arrayFromVolume
 
 from sofa_engine.case import Case
 from sofa_engine.errors import InputError
-from sofa_engine.naming import modality_of
+from sofa_engine.naming import case_words_of, modality_of
 from sofa_engine.types import MODALITIES, Modality
 from SOFASegmentLib.geometry import localGeometry, noImageSentence, setIjkToRas, worldGeometry
-from SOFASegmentLib.hierarchy import placeBeside
+from SOFASegmentLib.hierarchy import patientAndStudy, placeBeside
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.scene_state import nodesByClass
 
 #: Origins, directions and spacings rarely survive file formats better than this.
 _SAME_GRID_MM = 0.01
+#: Attribute of a volume that `Alignment` made: the name of the volume that it was made from.
+_ALIGNED_FROM = "SOFA.alignedFrom"
 
 
 def scalarVolumes(scene: Any) -> list[Any]:
@@ -29,21 +31,61 @@ def scalarVolumes(scene: Any) -> list[Any]:
 
 
 def guessModalities(nodes: Iterable[Any]) -> dict[Modality, Any]:
-    """Choose a volume for each sequence by the nodes' names; of two candidates the one that was loaded last."""
-    guessed: dict[Modality, Any] = {}
+    """Choose a volume for each sequence by the nodes' names; of two candidates the one that was loaded last.
+
+    All are of one group (see `groupOf`), so that two patients are never mixed: the one with the most sequences, and of
+    several the one that was loaded last.
+    """
+    groups: dict[tuple[Any, ...], dict[Modality, Any]] = {}
     for node in nodes:
         modality = modality_of(node.GetName() or "")
         if modality is not None:
-            guessed[modality] = node
+            group = groupOf(node)
+            groups[group] = {**groups.pop(group, {}), modality: node}
+    # `max` takes the first of several; the groups are in the order of what was loaded last.
+    guessed = max(reversed(groups.values()), key=len, default={})
     return {m: guessed[m] for m in MODALITIES if m in guessed}
 
 
+def groupOf(volumeNode: Any) -> tuple[Any, ...]:
+    """Return what the volumes of one examination have in common, to be compared with that of other volumes.
+
+    That is the study or patient in the subject hierarchy, else what is left of the name without the sequence's words.
+    """
+    patient, study = patientAndStudy(volumeNode)
+    if study or patient:
+        return ("hierarchy", study or patient)
+    return ("name", *case_words_of(volumeNode.GetAttribute(_ALIGNED_FROM) or volumeNode.GetName() or ""))
+
+
+def mixtureWarning(nodes: Iterable[Any]) -> str:
+    """Return a sentence if volumes are of several patients or studies of the subject hierarchy, else an empty one."""
+    patients, studies = {}, {}
+    for node in nodes:
+        hierarchy = node.GetScene().GetSubjectHierarchyNode()
+        for found, item in zip((patients, studies), patientAndStudy(node), strict=True):
+            if item:
+                found[item] = hierarchy.GetItemName(item)
+    if len(patients) > 1:
+        sentence = _("The volumes are of different patients ({names}); choose those of one patient.")
+        return sentence.format(names=", ".join(patients.values()))
+    if len(studies) > 1:
+        sentence = _("The volumes are of different studies ({names}); choose those of one study.")
+        return sentence.format(names=", ".join(studies.values()))
+    return ""
+
+
 def gridReport(nodes: Mapping[Modality, Any], reference: Modality) -> tuple[bool, str]:
-    """Say whether the volumes share the reference's grid.
+    """Say whether the volumes share the reference's grid, and warn if they are of different patients or studies.
 
     Returns:
-        Whether they do, and a sentence for the user.
+        Whether they share the grid, and a sentence or two for the user.
     """
+    fits, sentence = _gridSentence(nodes, reference)
+    return fits, " ".join(filter(None, (mixtureWarning(nodes.values()), sentence)))
+
+
+def _gridSentence(nodes: Mapping[Modality, Any], reference: Modality) -> tuple[bool, str]:
     try:
         grids = {m: worldGeometry(node) for m, node in nodes.items()}
     except InputError as error:
@@ -101,6 +143,7 @@ class Alignment:
     """Volumes that are brought onto one grid, in steps, so that the slow one can run in the background.
 
     Attributes:
+        nodes: the given volumes, by sequence.
         warnings: sentences that the user should read, known once `compute` has run.
     """
 
@@ -119,7 +162,7 @@ class Alignment:
         from sofa_engine.reading import Volume
 
         self.warnings: tuple[str, ...] = ()
-        self._nodes, self._reference, self._register = dict(nodes), reference, register
+        self.nodes, self._reference, self._register = dict(nodes), reference, register
         self._aligned: Case | None = None
         self._volumes = {
             m: Volume(np.array(_array(node), dtype=np.float32), worldGeometry(node), node.GetName())
@@ -140,7 +183,7 @@ class Alignment:
     @property
     def wanted(self) -> bool:
         """Whether all volumes are still in a scene."""
-        return all(node.GetScene() is not None for node in self._nodes.values())
+        return all(node.GetScene() is not None for node in self.nodes.values())
 
     def show(self) -> dict[Modality, Any]:
         """Add what was computed as new volume nodes; no given node is changed. Called on the main thread.
@@ -148,8 +191,8 @@ class Alignment:
         Returns:
             A node per sequence: the given one where it fits already, else a new one.
         """
-        fixed, result = self._nodes[self._reference], {}
-        for modality, node in self._nodes.items():
+        fixed, result = self.nodes[self._reference], {}
+        for modality, node in self.nodes.items():
             same = self._volumes[modality].geometry.same_grid(self._aligned.geometry, _SAME_GRID_MM)
             kept = node is fixed or (same and not self._register)
             result[modality] = node if kept else _newVolume(self._aligned.images[modality], node, fixed)
@@ -169,6 +212,7 @@ def _newVolume(voxels: np.ndarray, source: Any, fixed: Any) -> Any:
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(node, voxels)
     setIjkToRas(node, localGeometry(fixed))
+    node.SetAttribute(_ALIGNED_FROM, source.GetAttribute(_ALIGNED_FROM) or source.GetName())
     node.SetAndObserveTransformNodeID(fixed.GetTransformNodeID())
     node.CreateDefaultDisplayNodes()
     placeBeside(node, source)

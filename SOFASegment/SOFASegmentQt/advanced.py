@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from slicer.i18n import tr as _
 
@@ -10,7 +11,7 @@ from SOFASegmentQt.settings import Device, EngineSettings
 
 
 class AdvancedSection:
-    """Machine settings; changes count from the next case on."""
+    """Machine settings; changes count from the next time that Segment is pressed."""
 
     def __init__(self, ui: object, changed: Callable[[EngineSettings], None], restart: Callable[[], None]) -> None:
         """Fill and connect the widgets.
@@ -21,6 +22,8 @@ class AdvancedSection:
             restart: ends the engine, so that it starts afresh.
         """
         self._ui, self._changed = ui, changed
+        self._inputs: frozenset[str] = frozenset()
+        self._covered: frozenset[str] = frozenset()
         saved = EngineSettings.load()
         ui.deviceComboBox.currentIndex = list(Device).index(saved.device)
         ui.weightsPathLineEdit.currentPath = saved.weights
@@ -29,7 +32,7 @@ class AdvancedSection:
         ui.weightsPathLineEdit.connect("currentPathChanged(QString)", self._onChanged)
         ui.engineUrlLineEdit.connect("textChanged(QString)", self._onUrlChanged)
         ui.engineTokenLineEdit.connect("textChanged(QString)", self._onChanged)
-        ui.uploadConsentCheckBox.connect("toggled(bool)", self._onChanged)
+        ui.uploadConsentCheckBox.connect("toggled(bool)", self._onConsent)
         ui.restartEngineButton.connect("clicked()", restart)
         self._onChanged()
 
@@ -58,8 +61,29 @@ class AdvancedSection:
         """Forget the consent, which was given for one patient."""
         self._ui.uploadConsentCheckBox.checked = False
 
+    def followInputs(self, volumeNodes: Iterable[Any]) -> None:
+        """Withdraw the consent once a volume is chosen that it was not given for.
+
+        Consent is for the volumes that were chosen when it was given: another patient's may come from any module.
+        """
+        self._inputs = frozenset(node.GetID() for node in volumeNodes)
+        if not self._inputs <= self._covered:
+            self.withdrawConsent()
+
+    def coverCopies(self, copies: Iterable[tuple[Any, Any]]) -> None:
+        """Extend the consent to volumes that were made from those it was given for.
+
+        Args:
+            copies: a volume node and what was made from it, each.
+        """
+        self._covered |= {copy.GetID() for volumeNode, copy in copies if volumeNode.GetID() in self._covered}
+
     def _onUrlChanged(self) -> None:
         self.withdrawConsent()
+        self._onChanged()
+
+    def _onConsent(self, given: bool) -> None:
+        self._covered = self._inputs if given else frozenset()
         self._onChanged()
 
     def _onChanged(self) -> None:

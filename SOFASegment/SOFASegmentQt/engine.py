@@ -29,19 +29,25 @@ class EngineLink:
         self._startingText = startingText
         self._options = options
         self._settings = EngineSettings()
-        self._started: EngineSettings | None = None
+        self._started: tuple[object, ...] | None = None
         self._local: Any = None
+        # Every engine on this computer that was made: a case that could not be replaced brings its own back.
+        self._locals: list[Any] = []
         self._remote: Any = None
         self._lock = threading.RLock()
 
     @property
     def running(self) -> bool:
         """Whether an engine is there now; False after its process died."""
-        return self._remote is not None or (self._local is not None and self._local.alive)
+        return self._remote is not None or any(engine.alive for engine in self._locals)
 
     def configure(self, settings: EngineSettings) -> None:
         """Use these settings for the next case."""
         self._settings = settings
+
+    def setup(self) -> tuple[object, ...]:
+        """Return what the next case is opened with, see `EngineSettings.setup`."""
+        return self._settings.setup
 
     def openSession(self, case: Case, progress: ProgressCallback, cancel: CancelToken) -> Session:
         """Start or reach the engine and hand the case over.
@@ -56,17 +62,19 @@ class EngineLink:
     def restart(self) -> None:
         """End the engine; the next question starts it again and brings its sessions back to where they were."""
         with self._lock:
-            if self._local is not None:
-                self._local.stop()
+            self._stop()
 
     def close(self) -> None:
         """End the engine for good."""
         with self._lock:
-            if self._local is not None:
-                self._local.stop()
+            self._stop()
             if self._remote is not None:
                 self._remote.close()
             self._local = self._remote = self._started = None
+
+    def _stop(self) -> None:
+        for engine in self._locals:
+            engine.stop()
 
     def _client(self, cancel: CancelToken) -> Any:
         # Imported here: the packages that these modules need are installed when the user first segments.
@@ -74,18 +82,19 @@ class EngineLink:
         from sofa_service.launcher import LocalEngine
 
         with self._lock:
-            settings = self._settings
-            if settings != self._started:
+            settings, setup = self._settings, self._settings.setup
+            if setup != self._started:
                 self.close()
             if settings.remote:
                 if self._remote is None:
                     self._remote = EngineClient(settings.url, settings.token)
-                self._started = settings
+                self._started = setup
                 return self._remote
             if self._local is None:
                 self._local = LocalEngine(
                     device=settings.device.value, weights=settings.weights or None, **self._options
                 )
-            self._started = settings
+                self._locals.append(self._local)
+            self._started = setup
             self._local.start(cancel)
             return self._local.client()

@@ -57,7 +57,7 @@ class ExportSection:
     def update(self) -> None:
         """Allow saving where there is something to save."""
         controller = self._controller
-        ready = controller is not None and controller.phase is Phase.READY
+        ready = controller is not None and controller.phase is Phase.READY and controller.sameInputs
         for name in ("exportNiftiButton", "exportBoxesButton", "exportReportButton"):
             getattr(self._ui, name).enabled = ready
         self._ui.exportDicomButton.enabled = controller is not None and controller.state.get(SEGMENTATION) is not None
@@ -69,7 +69,7 @@ class ExportSection:
             _("Save the segmentation"),
             ".nii.gz",
             _("NIfTI (*.nii.gz *.nii)"),
-            lambda path: export.writeLabels(self._controller.state, path, scheme),
+            lambda path: export.writeLabels(self._controller, path, scheme),
         )
 
     def onBoxes(self) -> None:
@@ -112,7 +112,7 @@ class ExportSection:
 
     def _save(self, title: str, ending: str, nameFilter: str, write: Callable[[Path], object]) -> None:
         folder = self._folder or Path.home()
-        proposed = folder / export.proposedFileName(self._controller.state, ending)
+        proposed = folder / export.proposedFileName(self._controller, ending)
         chosen = qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, str(proposed), nameFilter)
         if not chosen:
             return

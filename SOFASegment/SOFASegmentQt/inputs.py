@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class InputsSection:
         prepare: Callable[[], bool],
         tell: Callable[[str], None],
         onNewCase: Callable[[], None],
+        onCopies: Callable[[Iterable[tuple[Any, Any]]], None],
         scheduler: QtScheduler,
     ) -> None:
         """Connect the widgets.
@@ -44,11 +45,13 @@ class InputsSection:
             prepare: makes sure that files can be read and resampled; False where the user declined.
             tell: shows one sentence to the user.
             onNewCase: called when another case has been loaded.
+            onCopies: called with a chosen volume and what was made from it, each, before that is chosen instead.
             scheduler: how to leave the main thread.
         """
         self.fits = False
         self._ui, self._getState, self._getParameters = ui, getState, getParameters
-        self._prepare, self._tell, self._onNewCase, self._scheduler = prepare, tell, onNewCase, scheduler
+        self._prepare, self._tell, self._scheduler = prepare, tell, scheduler
+        self._onNewCase, self._onCopies = onNewCase, onCopies
         self._aligning = False
         self._enabled = True
         ui.loadCaseButton.connect("clicked(bool)", self.onLoadCase)
@@ -82,7 +85,7 @@ class InputsSection:
         self._tell(" ".join(notes))
 
     def onMatchByName(self) -> None:
-        """Choose the scene's volumes whose names say what they are."""
+        """Choose the scene's volumes whose names say what they are; what is chosen of another patient is let go."""
         state = self._getState()
         if state is None:
             return
@@ -90,7 +93,9 @@ class InputsSection:
         if not guessed:
             self._tell(_("No volume in the scene has T1, T1c, T2 or FLAIR in its name; choose the volumes by hand."))
             return
-        self._choose({**state.inputs(), **guessed})
+        group = volumes.groupOf(next(iter(guessed.values())))
+        kept = {m: node for m, node in state.inputs().items() if volumes.groupOf(node) == group}
+        self._choose({**kept, **guessed})
 
     def guessIfEmpty(self) -> None:
         """Choose volumes by name where nothing is chosen yet; says nothing if there are none."""
@@ -135,12 +140,15 @@ class InputsSection:
                 problem = error
             self._scheduler.post(lambda: self._onAligned(alignment, problem))
 
-        self._scheduler.runInBackground(work)
+        # Not behind the session's work, nor before it: boxes can be dragged while volumes are registered.
+        self._scheduler.runBeside(work)
 
     def _onAligned(self, alignment: volumes.Alignment, problem: Exception | None) -> None:
         self._aligning = False
         if problem is None and alignment.wanted and self._getState() is not None:
-            self._choose(alignment.show())
+            aligned = alignment.show()
+            self._onCopies([(alignment.nodes[m], node) for m, node in aligned.items()])
+            self._choose(aligned)
             self._tell(" ".join(alignment.warnings))
         elif isinstance(problem, SofaError):
             self._tell(str(problem))

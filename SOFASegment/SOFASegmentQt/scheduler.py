@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 from collections.abc import Callable
 
 import qt
@@ -63,6 +64,17 @@ class QtScheduler:
 
     def runInBackground(self, work: Function) -> None:
         """Run `work` off the main thread, after what was given before."""
+        self._thread.run(self._announced(work))
+
+    def runBeside(self, work: Function) -> None:
+        """Run `work` off the main thread at once, in a thread of its own, so that neither waits for the other.
+
+        For what has nothing to do with the session: it takes long, or it is to end what hangs.
+        """
+        threading.Thread(target=self._announced(work), name="SOFA beside", daemon=True).start()
+
+    def _announced(self, work: Function) -> Function:
+        """Look for messages until `work` has run; returns what to run."""
         self._working += 1
         if not self._look.active:
             self._look.start()
@@ -73,7 +85,7 @@ class QtScheduler:
             finally:
                 self._posted.put(self._workEnded)
 
-        self._thread.run(run)
+        return run
 
     def close(self) -> None:
         """Deliver nothing any more; the thread ends with its current work."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SegmentSection:
-    """The button, the progress bar and the line for messages."""
+    """The button, the progress bar, the line for messages, and what the user should know of the result."""
 
     def __init__(self, ui: object, prepare: Callable[[], bool], changed: Callable[[], None]) -> None:
         """Connect the widgets.
@@ -45,7 +45,7 @@ class SegmentSection:
         self._controller, self._work = controller, Work(controller)
         controller.phaseChanged.connect(self._onPhase)
         controller.progressChanged.connect(self._onProgress)
-        controller.warned.connect(self.tell)
+        controller.warned.connect(self._onWarned)
         controller.failed.connect(self.tell)
         self._showProgress(controller.phase is Phase.RUNNING)
 
@@ -56,7 +56,7 @@ class SegmentSection:
         if self._controller is not None:
             self._controller.phaseChanged.disconnect(self._onPhase)
             self._controller.progressChanged.disconnect(self._onProgress)
-            self._controller.warned.disconnect(self.tell)
+            self._controller.warned.disconnect(self._onWarned)
             self._controller.failed.disconnect(self.tell)
         self._controller = self._work = None
         self._showProgress(False)
@@ -73,6 +73,7 @@ class SegmentSection:
             canSegment: whether the volumes are chosen and fit.
             resumable: whether the chosen volumes have a segmentation in the scene that no session knows yet.
         """
+        self._showNotices()
         phase = Phase.IDLE if self._controller is None else self._controller.phase
         self._resumable = resumable
         running = phase is Phase.RUNNING
@@ -126,6 +127,29 @@ class SegmentSection:
                 self._controller.showTumour()
             self._fresh, self._before = False, None
         self._changed()
+
+    def _onWarned(self, sentence: str) -> None:
+        """Show what happened; what holds for the case as a whole is shown as long as the case is."""
+        if sentence not in self._controller.warnings:
+            self.tell(sentence)
+
+    def _showNotices(self) -> None:
+        """Show what stays true while the case is there, apart from the line in which one message replaces another."""
+        controller = self._controller
+        sentences = [] if controller is None else [*controller.warnings]
+        if controller is not None and controller.phase is Phase.READY and not controller.sameInputs:
+            sentences.append(
+                _(
+                    "The segmentation is of other volumes than those chosen above; press Segment again to segment"
+                    " these, or choose those again to save it."
+                )
+            )
+        model = None if controller is None else controller.model
+        made = "" if model is None else _("Segmented by {model} on {device}.")
+        self._ui.modelLabel.text = made and made.format(model=model.name, device=model.device)
+        self._ui.modelLabel.visible = model is not None
+        self._ui.noticeLabel.text = "\n".join(sentences)
+        self._ui.noticeLabel.visible = bool(sentences)
 
     def _showProgress(self, running: bool) -> None:
         self._ui.progressFrame.visible = running

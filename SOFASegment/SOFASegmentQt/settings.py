@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 import qt
 
@@ -41,6 +42,17 @@ class EngineSettings:
     def remote(self) -> bool:
         """Whether the engine runs on another computer."""
         return bool(self.url)
+
+    @property
+    def setup(self) -> tuple[object, ...]:
+        """What an engine is started or reached with, to be compared; a checkpoint that was written anew is another."""
+        if self.remote:
+            return (self.url, self.token)
+        try:
+            written = Path(self.weights).stat().st_mtime_ns if self.weights else None
+        except OSError:
+            written = None
+        return (self.device, self.weights, written)
 
     def save(self) -> None:
         """Remember what may be remembered."""

@@ -12,7 +12,7 @@ import qt
 from sofa_engine.types import SUB_REGIONS, SubRegion
 from SOFASegmentLib.appearance import COLOURS
 from SOFASegmentLib.controller import Phase
-from SOFASegmentLib.scene_state import SEGMENTATION
+from SOFASegmentLib.scene_state import SEGMENTATION, referenceVolumeOf
 
 if TYPE_CHECKING:
     from SOFASegmentLib.controller import SegmentController
@@ -100,15 +100,15 @@ class SubRegionsSection:
             self.update()
 
     def onEdit(self) -> None:
-        """Open Segment Editor on the segmentation and the reference volume."""
+        """Open Segment Editor on the segmentation and the volume that it is of."""
         if self._controller is None:
             return
-        state = self._controller.state
+        segmentation = self._controller.state.get(SEGMENTATION)
         slicer.util.selectModule("SegmentEditor")
         # What Slicer itself calls when a node is edited from a selector or the Data module.
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-        editor.setSegmentationNode(state.get(SEGMENTATION))
-        editor.setSourceVolumeNode(state.reference())
+        editor.setSegmentationNode(segmentation)
+        editor.setSourceVolumeNode(referenceVolumeOf(segmentation))
 
     def _setUpLine(self, subRegion: SubRegion) -> None:
         swatch = qt.QPixmap(14, 14)

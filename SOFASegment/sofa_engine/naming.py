@@ -25,6 +25,12 @@ _DERIVED = frozenset(
     {"map", "adc", "dwi", "dti", "swi", "dsc", "dce", "perf", "perfusion", "localizer", "localiser", "scout", "survey"}
     | {"mip", "t2star", "prob", "probs", "probability", "probabilities", "subtraction", "subtracted"}
 )
+#: Words of how an image was taken, which the sequences of one patient need not share.
+_TECHNIQUE = frozenset(
+    {"ax", "axial", "tra", "transversal", "sag", "sagittal", "cor", "coronal", "2d", "3d", "iso", "fs", "fatsat"}
+    | {"mprage", "mpr", "spgr", "fspgr", "bravo", "space", "cube", "vista", "tse", "fse", "se", "gre", "tfe", "ffe"}
+    | {"flash", "tirm", "blade", "propeller"}
+)
 _LABEL_WORDS = frozenset(
     {"gt", "truth", "groundtruth", "segmentation", "labels", "labelmap", "roi", "pred", "prediction"}
 )
@@ -74,6 +80,19 @@ def modality_of(name: str) -> Modality | None:
     if found is Modality.T1 and _names_contrast(tokens):
         return Modality.T1C
     return found
+
+
+def case_words_of(name: str) -> tuple[str, ...]:
+    """Return the tokens of a name that speak neither of its sequence nor of how it was taken.
+
+    They are what the names of one patient's sequences have in common ("BraTS-GLI-00001-000-t2f" and "...-t1n"); a
+    series number as 3D Slicer puts it in front ("3: AX T1 POST") is left out.
+    """
+    tokens = tokens_of(re.sub(r"^\s*\d+:", "", name))
+    words = _ALIASES.keys() | _CONTRAST | _BEFORE_CONTRAST | _NO | _FILLERS | _TECHNIQUE
+    taken = {i for i, token in enumerate(tokens) if token in words}
+    taken |= {j for i in range(len(tokens) - 1) if "".join(tokens[i : i + 2]) in _ALIASES for j in (i, i + 1)}
+    return tuple(token for i, token in enumerate(tokens) if i not in taken)
 
 
 def _names_contrast(tokens: list[str]) -> bool:

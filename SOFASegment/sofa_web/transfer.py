@@ -121,18 +121,19 @@ class Downloads:
             await asyncio.sleep(_POLL_S)
 
     async def _write(self, controller: SegmentController, what: str, scheme: str) -> Path:
-        state = controller.state
         if scheme not in set(LabelScheme):
             raise InputError(f"“{scheme}” is no label scheme; choose 2020 or 2023.")
         if what == "labels":
-            return export.writeLabels(state, self._folder / export.proposedFileName(state), LabelScheme(scheme))
+            return export.writeLabels(
+                controller, self._folder / export.proposedFileName(controller), LabelScheme(scheme)
+            )
         if what == "boxes":
-            return report.writeBoxes(controller, self._folder / export.proposedFileName(state, "_boxes.json"))
+            return report.writeBoxes(controller, self._folder / export.proposedFileName(controller, "_boxes.json"))
         if what == "report":
-            path = self._folder / export.proposedFileName(state, "_report.html")
+            path = self._folder / export.proposedFileName(controller, "_report.html")
             return await asyncio.to_thread(report.htmlReport(controller, LabelScheme(scheme)), path)
         if what == "facts":
-            return report.writeReport(controller, self._folder / export.proposedFileName(state, "_report.json"))
+            return report.writeReport(controller, self._folder / export.proposedFileName(controller, "_report.json"))
         raise InputError(f"There is nothing called “{json.dumps(what)[1:-1]}” to download.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sofa_engine.discovery import UnmatchedError
 from sofa_engine.errors import SofaError
-from sofa_engine.naming import tokens_of
+from sofa_engine.naming import modality_of, tokens_of
 from SOFASegmentLib import SceneState, SegmentController, Signal, case_files, volumes
 from SOFASegmentLib.scene_state import CONFIDENCE, nodesByClass
 from SOFASegmentLib.work import Work
@@ -125,6 +125,9 @@ class Workspace:
 
 def _unmistakable(nodes: Iterable[Any]) -> dict[Modality, Any]:
     """Return the volumes whose names alone claim a sequence."""
-    nodes = list(nodes)
-    first, last = volumes.guessModalities(reversed(nodes)), volumes.guessModalities(nodes)
-    return {modality: node for modality, node in last.items() if first[modality] is node}
+    claims: dict[Modality, list[Any]] = {}
+    for node in nodes:
+        modality = modality_of(node.GetName())
+        if modality is not None:
+            claims.setdefault(modality, []).append(node)
+    return {modality: claimants[0] for modality, claimants in claims.items() if len(claimants) == 1}

@@ -7,7 +7,7 @@ import pytest
 
 from sofa_engine.discovery import UnmatchedError, discover, volumes_in
 from sofa_engine.errors import InputError
-from sofa_engine.naming import is_label_name, modality_of
+from sofa_engine.naming import case_words_of, is_label_name, modality_of
 from sofa_engine.opening import open_case
 from sofa_engine.types import MODALITIES, Modality
 from studies import LPS, head, write_dicom, write_volume
@@ -82,6 +82,20 @@ from studies import LPS, head, write_dicom, write_volume
 )
 def test_a_name_is_read_as_a_radiologist_would(name, modality):
     assert modality_of(name) is modality
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("BraTS-GLI-00001-000-t2f", ("brats", "gli", "00001", "000")),
+        ("3: AX T1 POST GAD", ()),
+        ("sub-03_ce-gadolinium_T1w", ("sub", "03")),
+        ("t1_c", ()),
+        ("Doe T2 FLAIR 3D", ("doe",)),
+    ],
+)
+def test_what_a_name_says_beside_its_sequence_is_whose_it_is(name, words):
+    assert case_words_of(name) == words
 
 
 def test_label_files_are_recognised_by_name():

@@ -13,7 +13,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from mrml_tools import Bench
+from mrml_tools import Bench, addVolume
 from mrml_views import SliceMouse
 from sofa_engine.box_file import BoxFile, read_box_file
 from sofa_engine.errors import OutputError
@@ -25,7 +25,7 @@ def test_the_exported_file_has_the_volumes_grid_and_brats_values(bench: Bench, t
     bench.segment()
     painted = Box((20, 60, 20), (23, 64, 24))
     bench.paint(SubRegion.ED, painted)
-    path = export.writeLabels(bench.state, tmp_path / export.proposedFileName(bench.state))
+    path = export.writeLabels(bench.controller, tmp_path / export.proposedFileName(bench.controller))
     image = nib.load(path)
     assert path.name == "Patient_t1c_SOFA.nii.gz"
     assert np.allclose(image.affine, bench.session.geometry.matrix)
@@ -33,7 +33,7 @@ def test_the_exported_file_has_the_volumes_grid_and_brats_values(bench: Bench, t
     assert np.array_equal(values, bench.labels())
     assert (values[painted.slices] == 2).all(), "what the user painted a moment ago is missing"
 
-    renamed = export.writeLabels(bench.state, tmp_path / "b.nii.gz", LabelScheme.BRATS2023)
+    renamed = export.writeLabels(bench.controller, tmp_path / "b.nii.gz", LabelScheme.BRATS2023)
     assert np.array_equal(np.asarray(nib.load(renamed).dataobj).T, np.where(values == 4, 3, values))
 
 
@@ -47,16 +47,44 @@ def test_an_input_volume_is_never_overwritten(scene, benchOn, tmp_path: Path):
     assert node.GetStorageNode().WriteData(node)
     before = path.read_bytes()
     with pytest.raises(OutputError, match="not overwritten"):
-        export.writeLabels(bench.state, path)
+        export.writeLabels(bench.controller, path)
     assert path.read_bytes() == before
 
 
 def test_exporting_too_early_or_to_nowhere_is_a_sentence(bench: Bench, tmp_path: Path):
     with pytest.raises(OutputError, match="press Segment first"):
-        export.writeLabels(bench.state, tmp_path / "a.nii.gz")
+        export.writeLabels(bench.controller, tmp_path / "a.nii.gz")
     bench.segment()
     with pytest.raises(OutputError, match="does not exist"):
-        export.writeLabels(bench.state, tmp_path / "missing" / "a.nii.gz")
+        export.writeLabels(bench.controller, tmp_path / "missing" / "a.nii.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_export_is_of_the_volumes_that_were_segmented_whatever_is_chosen_since(scene, bench: Bench, tmp_path: Path):
+    bench.segment()
+    labels = bench.labels()
+    assert bench.controller.sameInputs
+    shape = bench.session.geometry.shape
+    others = {m: addVolume(scene, np.ones(shape), bench.session.geometry, f"Other_{m.value}") for m in Modality}
+    bench.state.setInputs(others)
+    assert not bench.controller.sameInputs
+    path = export.writeLabels(bench.controller, tmp_path / export.proposedFileName(bench.controller))
+    assert path.name == "Patient_t1c_SOFA.nii.gz"
+    assert np.array_equal(np.asarray(nib.load(path).dataobj).T, labels)
+    content = json.loads(report.writeReport(bench.controller, tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["case"] == "Patient_t1c"
+    assert content["inputs"] == {m.value: f"Patient_{m.value}" for m in Modality}
+    bench.state.setInputs(bench.nodes)
+    scene.RemoveNode(bench.nodes[Modality.T2])
+    assert bench.controller.sameInputs, "a volume that was deleted makes the result no other patient's"
+
+
+def test_a_segmentation_that_was_put_on_another_volume_is_not_exported(scene, bench: Bench, tmp_path: Path):
+    bench.segment()
+    other = addVolume(scene, np.ones((4, 5, 6)), bench.session.geometry, "Other_t1c")
+    bench.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(other)
+    with pytest.raises(OutputError, match="not a segmentation of Patient_t1c any more"):
+        export.writeLabels(bench.controller, tmp_path / "a.nii.gz")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -34,12 +34,56 @@ def test_names_of_nodes_say_which_sequence_they_are(scene):
     label = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "t1 labels")
     found = volumes.scalarVolumes(scene)
     assert label not in found
-    assert volumes.guessModalities(found) == {
-        Modality.T1: nodes[3],
-        Modality.T1C: nodes[0],
-        Modality.T2: nodes[2],
-        Modality.FLAIR: nodes[1],
-    }
+    alone = [next(iter(volumes.guessModalities([node])), None) for node in nodes]
+    assert alone == [Modality.T1C, Modality.FLAIR, Modality.T2, Modality.T1, None, None]
+
+
+def _named(scene, *names: str) -> list:
+    return [addVolume(scene, np.ones((2, 2, 2), np.int16), _CASE.geometry, name) for name in names]
+
+
+def _study(scene, patient: str, study: str, nodes: list) -> None:
+    hierarchy = scene.GetSubjectHierarchyNode()
+    item = hierarchy.CreateStudyItem(hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), patient), study)
+    for node in nodes:
+        hierarchy.CreateItem(item, node)
+
+
+def test_two_patients_are_never_mixed_when_names_are_guessed(scene):
+    four = _named(scene, "A-t1n", "A-t1c", "A-t2w", "A-t2f")
+    three = _named(scene, "B_T1 post GAD", "B ax T2", "B_FLAIR")
+    assert list(volumes.guessModalities([*four, *three]).values()) == four
+    again = _named(scene, "A-t1n_1", "A-t1c_1", "A-t2w_1", "A-t2f_1")
+    assert list(volumes.guessModalities([*four, *three, *again]).values()) == again, "of equals, the last loaded"
+
+
+def test_a_study_of_the_subject_hierarchy_says_more_than_names(scene):
+    names = "3: AX T1 POST GAD", "5: AX FLAIR", "7: SAG T2 SPACE"
+    first, second = _named(scene, *names), _named(scene, *names[:2])
+    _study(scene, "Doe", "MR head", first)
+    _study(scene, "Roe", "MR head", second)
+    assert set(volumes.guessModalities([*first, *second]).values()) == set(first)
+    mixed = {Modality.T1C: first[0], Modality.FLAIR: second[1]}
+    fits, sentence = volumes.gridReport(mixed, Modality.T1C)
+    assert fits
+    assert sentence.startswith("The volumes are of different patients (Doe, Roe); choose those of one patient.")
+    assert "different" not in volumes.gridReport(volumes.guessModalities(first), Modality.T1C)[1]
+
+
+def test_volumes_of_two_studies_of_one_patient_are_warned_of(scene):
+    (before,), (after,) = _named(scene, "T1c"), _named(scene, "FLAIR")
+    _study(scene, "Doe", "before", [before])
+    hierarchy = scene.GetSubjectHierarchyNode()
+    patient = hierarchy.GetItemAncestorAtLevel(hierarchy.GetItemByDataNode(before), "Patient")
+    hierarchy.CreateItem(hierarchy.CreateStudyItem(patient, "after"), after)
+    _, sentence = volumes.gridReport({Modality.T1C: before, Modality.FLAIR: after}, Modality.T1C)
+    assert sentence.startswith("The volumes are of different studies (before, after); choose those of one study.")
+
+
+def test_an_aligned_volume_goes_with_those_that_it_was_made_for(bench: Bench):
+    bench.nodes[Modality.FLAIR].SetSpacing(1.5, 1.0, 1.0)
+    aligned = volumes.align(bench.nodes, Modality.T1C)
+    assert volumes.guessModalities(volumes.scalarVolumes(bench.scene)) == aligned
 
 
 def test_a_folder_is_loaded_and_its_label_file_left_out(scene, caseFolder: Path):

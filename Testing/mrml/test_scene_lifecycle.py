@@ -220,6 +220,56 @@ def test_an_unforeseen_error_becomes_a_sentence(bench: Bench, monkeypatch):
     assert bench.controller.phase is Phase.READY
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_deleting_the_only_volume_while_it_is_segmented_ends_the_run(bench: Bench, steps: int):
+    bench.state.setInputs({Modality.T1C: bench.nodes[Modality.T1C]})
+    bench.controller.segment()
+    for _ in range(steps):
+        bench.scheduler.step()
+    bench.scene.RemoveNode(bench.nodes[Modality.T1C])
+    assert bench.controller.phase is Phase.IDLE
+    bench.run()
+    assert bench.controller.phase is Phase.IDLE
+    assert bench.failures == []
+    assert bench.warnings == [
+        "Patient_t1c was removed from the scene while it was segmented; choose the volumes again and press Segment."
+    ]
+    assert bench.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+    assert all(predictor.released for predictor in bench.predictors)
+
+
+def test_deleting_a_volume_while_it_is_segmented_again_keeps_the_result(bench: Bench):
+    bench.segment()
+    labels = bench.labels()
+    bench.controller.segment()
+    bench.scene.RemoveNode(bench.nodes[Modality.T2])
+    bench.run()
+    assert bench.controller.phase is Phase.READY
+    assert np.array_equal(bench.labels(), labels)
+    assert "Patient_t2 was removed" in bench.warnings[-1]
+
+
+def test_other_volumes_chosen_behind_the_panels_back_do_not_get_the_result(bench: Bench):
+    bench.controller.segment()
+    bench.state.setInputs({Modality.FLAIR: bench.nodes[Modality.FLAIR]})
+    bench.run()
+    assert bench.controller.phase is Phase.IDLE
+    assert bench.failures == ["The chosen volumes changed while they were segmented; press Segment again."]
+    assert bench.predictors[-1].released
+
+
+def test_a_result_that_cannot_be_shown_is_a_sentence_and_segment_works_again(bench: Bench, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("SOFASegmentLib.controller.LiveCase", lambda *_args, **_kwargs: 1 / 0)
+        bench.controller.segment()
+        bench.run()
+    assert bench.controller.phase is Phase.IDLE
+    assert "division by zero" in bench.failures.pop()
+    assert bench.predictors[-1].released
+    bench.segment()
+    assert bench.controller.phase is Phase.READY
+
+
 @pytest.mark.parametrize("what", ["segmentation", "reference volume"])
 def test_removing_a_node_that_is_needed_is_noticed(bench: Bench, what: str):
     bench.segment()

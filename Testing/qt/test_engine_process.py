@@ -71,6 +71,54 @@ def test_restart_engine_ends_the_process_and_keeps_the_segmentation(panel):
     assert engine._local.pid != before
 
 
+def test_other_settings_are_used_by_segment_again_and_one_engine_is_left(panel):
+    panel.choose(panel.addCase())
+    panel.segment()
+    engine = panel.widget.logic.engine
+    before = engine._local
+    pid = before.pid
+    panel.ui.deviceComboBox.currentIndex = 1
+    panel.ui.segmentButton.click()
+    panel.wait(lambda: panel.ui.segmentButton.text == "Segment again")
+    assert engine._local is not before
+    assert engine._local.pid != pid
+    assert not before.alive
+
+
+def test_an_engine_that_an_open_case_brings_back_is_ended_with_the_others(panel, tmp_path):
+    panel.choose(panel.addCase())
+    panel.segment()
+    engine, volume = panel.widget.logic.engine, panel.volume("ncr")
+    working = engine._options
+    engine._options = {"python": str(_TESTING / "no-such-python")}
+    panel.ui.weightsPathLineEdit.currentPath = str(tmp_path / "another.safetensors")
+    panel.ui.segmentButton.click()
+    panel.wait(lambda: "cannot be started" in panel.said)
+    drag(panel, "ncr", -4)
+    panel.wait(lambda: panel.volume("ncr") < volume)
+    assert engine.running
+    engine._options = working
+    engine.close()
+    assert not engine.running
+
+
+def test_restart_engine_ends_an_engine_that_hangs(panel):
+    panel.choose(panel.addCase())
+    panel.segment()
+    engine = panel.widget.logic.engine
+    pid, before = engine._local.pid, panel.volume("ncr")
+    os.kill(pid, signal.SIGSTOP)
+    drag(panel, "ncr", -4)
+    panel.wait(lambda: panel.controller._jobs._running)
+    panel.widget._updateSections()
+    panel.ui.restartEngineButton.click()
+    panel.wait(lambda: panel.said)
+    assert panel.said.startswith("The connection to the engine broke")
+    panel.wait(lambda: engine._local.pid != pid)
+    drag(panel, "ncr", -4)
+    panel.wait(lambda: panel.volume("ncr") < before)
+
+
 def test_an_engine_that_cannot_start_is_answered_with_a_sentence(panel):
     panel.widget.logic.engine._options = {"python": str(_TESTING / "no-such-python")}
     panel.choose(panel.addCase())

@@ -55,6 +55,18 @@ def test_boxes_and_report_are_saved_as_json(segmented, saveAs):
     assert report["inputs"]["t1c"] == "Patient_t1c"
 
 
+def test_nothing_is_saved_while_another_patient_is_chosen_and_the_panel_says_why(segmented, saveAs):
+    ours = {name: getattr(segmented.ui, f"{name}Selector").currentNode() for name in ("t1", "t1c", "t2", "flair")}
+    buttons = ("exportNiftiButton", "exportBoxesButton", "exportReportButton")
+    segmented.choose(segmented.addCase())
+    assert not any(getattr(segmented.ui, name).enabled for name in buttons)
+    assert segmented.ui.noticeLabel.text.startswith("The segmentation is of other volumes than those chosen above")
+    assert not segmented.ui.noticeLabel._native.isHidden()
+    segmented.choose(ours)
+    assert all(getattr(segmented.ui, name).enabled for name in buttons)
+    assert segmented.ui.noticeLabel._native.isHidden()
+
+
 def test_a_file_that_cannot_be_written_is_answered_with_a_sentence(segmented, monkeypatch, tmp_path):
     import qt
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import numpy as np
 import slicer
-from panel_tools import writeCase
+from panel_tools import drag, writeCase
 
 
 def test_without_volumes_there_is_nothing_to_press_but_loading(panel):
@@ -45,6 +46,20 @@ def test_match_by_name_says_so_when_no_name_tells_anything(panel):
     slicer.util.updateVolumeFromArray(node, np.zeros((3, 4, 5), np.float32))
     panel.ui.matchByNameButton.click()
     assert "No volume in the scene has T1, T1c, T2 or FLAIR in its name" in panel.said
+
+
+def test_match_by_name_lets_go_of_another_patients_volumes(panel):
+    mine, others = panel.addCase(), panel.addCase("t1", "t1c")
+    for name, node in others.items():
+        node.SetName(f"Somebody_{name}")
+    panel.choose(others)
+    mine["t2"].SetName("Patient_something")
+    panel.ui.matchByNameButton.click()
+    chosen = {name: getattr(panel.ui, f"{name}Selector").currentNode() for name in mine}
+    assert chosen == {**mine, "t2": None}
+    panel.ui.t1cSelector.setCurrentNode(others["t1c"])
+    panel.ui.matchByNameButton.click()
+    assert panel.ui.t1cSelector.currentNode() is mine["t1c"]
 
 
 def test_three_volumes_are_enough_and_the_missing_one_is_mentioned(panel):
@@ -97,6 +112,26 @@ def test_a_patient_who_moved_between_sequences_is_registered(panel, monkeypatch)
     panel.wait(lambda: panel.ui.flairSelector.currentNode() is not nodes["flair"])
     assert alignments == [True]
     assert panel.said == "FLAIR covers half of T1c."
+
+
+def test_boxes_can_be_dragged_while_volumes_are_registered(segmented, monkeypatch):
+    whole = sys.modules["SOFASegmentLib.volumes"].Alignment
+    dragged = threading.Event()
+
+    class Patient(whole):
+        def compute(self):
+            assert dragged.wait(60)
+            super().compute()
+
+    monkeypatch.setattr(sys.modules["SOFASegmentLib.volumes"], "Alignment", Patient)
+    moved, before = segmented.ui.flairSelector.currentNode(), segmented.volume("ncr")
+    moved.SetSpacing(1.5, 1.0, 1.0)
+    segmented.widget._updateSections()
+    segmented.ui.alignButton.click()
+    drag(segmented, "ncr", -4)
+    segmented.wait(lambda: segmented.volume("ncr") < before)
+    dragged.set()
+    segmented.wait(lambda: segmented.ui.flairSelector.currentNode() is not moved)
 
 
 def test_closing_the_scene_while_volumes_are_aligned_leaves_an_empty_panel(panel):

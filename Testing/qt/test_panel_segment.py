@@ -62,6 +62,35 @@ def test_a_segmented_case_fills_every_section(segmented):
         assert getattr(ui, name).enabled, name
 
 
+def test_all_warnings_of_a_case_are_shown_and_stay(panel, monkeypatch, tmp_path):
+    import qt
+    from sofa_engine.session import SegmentationSession
+
+    untrained = "The model has random weights, so its answers mean nothing."
+    real = SegmentationSession.warnings.fget
+    monkeypatch.setattr(SegmentationSession, "warnings", property(lambda session: (untrained, *real(session))))
+    panel.choose(panel.addCase("t1", "flair"))
+    panel.segment()
+    shown = panel.ui.noticeLabel.text
+    assert shown.startswith(untrained)
+    assert "Without T1c" in shown
+    assert "Without T2" in shown
+    assert panel.said == ""
+    path = tmp_path / "labels.nii.gz"
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(path), raising=False)
+    panel.ui.exportNiftiButton.click()
+    assert panel.said.startswith("Saved")
+    assert panel.ui.noticeLabel.text == shown
+    assert not panel.ui.noticeLabel._native.isHidden()
+    slicer.mrmlScene.Clear(0)
+    assert panel.ui.noticeLabel._native.isHidden()
+
+
+def test_a_warning_of_something_that_happens_is_told(segmented):
+    slicer.mrmlScene.RemoveNode(segmented.controller.live.segmentationNode)
+    assert segmented.said == "The segmentation was removed from the scene; press Segment to start again."
+
+
 def test_dragging_a_box_changes_the_volume_and_undo_and_redo_follow(segmented):
     before = segmented.volume("ncr")
     drag(segmented, "ncr", -4)
@@ -198,7 +227,7 @@ def test_after_the_first_pass_the_views_show_the_tumour(panel, monkeypatch):
     panel.wait(lambda: panel.controller.canUndo)
     assert view.GetSliceOffset() == bounds[4], "a drag must not turn the views"
     panel.useSessions(panel.endless)
-    panel.controller._images = ()
+    panel.controller._opened = ()
     panel.ui.segmentButton.click()
     panel.wait(lambda: panel.ui.progressBar.value > 0)
     panel.ui.segmentButton.click()

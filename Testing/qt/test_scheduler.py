@@ -51,6 +51,15 @@ def test_background_work_runs_one_piece_after_the_other(scheduler):
     wait(lambda: seen == [1, 2])
 
 
+def test_work_beside_does_not_wait_for_background_work_that_hangs(scheduler):
+    hangs, seen = threading.Event(), []
+    scheduler.runInBackground(lambda: hangs.wait(10))
+    scheduler.runBeside(lambda: (hangs.set(), scheduler.post(lambda: seen.append(threading.current_thread()))))
+    wait(lambda: seen)
+    assert seen == [threading.main_thread()]
+    wait(lambda: not scheduler._look.active)
+
+
 def test_what_is_posted_from_the_main_thread_arrives_without_any_background_work(scheduler):
     seen = []
     scheduler.post(lambda: seen.append(1))
