@@ -97,10 +97,6 @@ def htmlReport(controller: SegmentController, scheme: LabelScheme = LabelScheme.
 def _measured(controller: SegmentController) -> tuple[LiveCase, Insights]:
     """Return what belongs together: the boxes of now with the volumes of before would be nobody's result."""
     live, insights = liveCase(controller), controller.insights
-    if not controller.sameInputs:
-        raise OutputError(
-            _("Other volumes are chosen than those that were segmented; segment again, or choose them back.")
-        )
     if insights is None or not controller.measured:
         raise OutputError(_("The volumes are still being measured; save the report again in a moment."))
     return live, insights

@@ -127,13 +127,6 @@ def test_a_report_never_has_the_boxes_of_now_with_the_volumes_of_before(bench: B
     assert path.is_file()
 
 
-def test_a_report_is_not_made_of_other_volumes_than_those_that_were_segmented(bench: Bench, tmp_path: Path):
-    bench.segment()
-    bench.state.setInputs({m: node for m, node in bench.nodes.items() if m is not Modality.T2})
-    with pytest.raises(OutputError, match="Other volumes are chosen"):
-        report.writeReport(bench.controller, tmp_path / "report.json")
-
-
 def test_the_page_shows_what_the_session_found(bench: Bench, tmp_path: Path):
     bench.segment()
     bench.drag(SubRegion.ET, 4)
