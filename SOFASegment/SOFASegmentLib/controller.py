@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-import slicer
-import vtk
-
 from sofa_engine.api import ModelInfo, Session
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
@@ -22,7 +19,8 @@ from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence,
 from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, unforeseen, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase, takeAlong
 from SOFASegmentLib.review import Review
-from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
+from SOFASegmentLib.scene_state import SceneState
+from SOFASegmentLib.scene_watch import SceneWatch
 from SOFASegmentLib.scheduler import Scheduler
 from SOFASegmentLib.segments import Segments
 from SOFASegmentLib.signals import Signal
@@ -37,7 +35,7 @@ class Phase(Enum):
     READY = "ready"
 
 
-class SegmentController(slicer.util.VTKObservationMixin):
+class SegmentController:
     """Segments the volumes that a `SceneState` names, and keeps the scene and the session alike from then on.
 
     All methods are called on the main thread and return at once; all signals are emitted on the main thread.
@@ -59,7 +57,6 @@ class SegmentController(slicer.util.VTKObservationMixin):
             getSetup: returns what `openSession` depends on beside the case, to be compared; where it differs, the same
                 images are opened anew.
         """
-        super().__init__()
         self.phaseChanged, self.progressChanged = Signal(), Signal()
         self.labelsChanged, self.historyChanged, self.insightsChanged = Signal(), Signal(), Signal()
         self.warned, self.failed = Signal(), Signal()
@@ -74,14 +71,13 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self._inputs: dict[Modality, Any] = {}
         self._opened: tuple[Any, ...] = ()
         self._opening: dict[Modality, Any] = {}
-        self._beforeImport: tuple[Any, ...] = ()
         self._review = Review(state, self._jobs)
         self._review.insightsChanged.connect(self.insightsChanged.emit)
         self._review.failed.connect(self.failed.emit)
-        self.addObserver(state.scene, slicer.vtkMRMLScene.StartCloseEvent, self._onSceneClosing)
-        self.addObserver(state.scene, slicer.vtkMRMLScene.StartImportEvent, self._onImportStarts)
-        self.addObserver(state.scene, slicer.vtkMRMLScene.EndImportEvent, self._onImported)
-        self.addObserver(state.scene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved)
+        self._watch = SceneWatch(state, scheduler)
+        self._watch.closing.connect(self._drop)
+        self._watch.replaced.connect(self._onReplaced)
+        self._watch.removing.connect(self._onRemoving)
 
     @property
     def canUndo(self) -> bool:
@@ -253,7 +249,7 @@ class SegmentController(slicer.util.VTKObservationMixin):
     def close(self) -> None:
         """Let go of scene and session; nodes stay. The controller cannot be used afterwards."""
         self._drop()
-        self.removeObservers()
+        self._watch.close()
 
     def _open(self, keep: Any) -> None:
         """Open the chosen volumes; `keep` is the segmentation node to go on with, if any."""
@@ -371,29 +367,16 @@ class SegmentController(slicer.util.VTKObservationMixin):
         self.phase, self.progress = phase, None
         self.phaseChanged.emit(phase)
 
-    def _onSceneClosing(self, _scene: Any, _event: str) -> None:
-        self._drop()
-
-    def _onImportStarts(self, _scene: Any, _event: str) -> None:
-        self._beforeImport = self.state.inputs(), self.state.get(SEGMENTATION)
-
-    def _onImported(self, _scene: Any, _event: str) -> None:
-        """Let go of a case if the added scene had one: its choice of volumes has been copied over ours."""
-        before, self._beforeImport = self._beforeImport, ()
-        if self.phase is not Phase.IDLE and before != (self.state.inputs(), self.state.get(SEGMENTATION)):
+    def _onReplaced(self) -> None:
+        """Let go of a case if an added scene had one: its choice of volumes has been copied over ours."""
+        if self.phase is not Phase.IDLE:
             self._drop()
             self.warned.emit(
                 _("The added scene has its own volumes chosen; go on with those or choose the former again.")
             )
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _onNodeAboutToBeRemoved(self, scene: Any, _event: str, node: Any) -> None:
+    def _onRemoving(self, node: Any) -> None:
         live = self._live
-        if scene.IsClosing():
-            return
-        if node.IsA("vtkMRMLSegmentationNode"):
-            rois = self.state.allBoxNodes(node)
-            self._scheduler.post(lambda: _removeAll(scene, rois))
         if live is not None and node in (live.segmentationNode, live.volumeNode):
             sentence = (
                 _("The segmentation was removed from the scene; press Segment to start again.")
@@ -438,9 +421,3 @@ class SegmentController(slicer.util.VTKObservationMixin):
 def _stampsOf(nodes: Mapping[Modality, Any]) -> Iterable[Any]:
     """Return what differs as soon as other volumes are meant, or others' voxels."""
     return ((m, n.GetID(), n.GetImageData().GetMTime(), worldGeometry(n)) for m, n in nodes.items())
-
-
-def _removeAll(scene: Any, nodes: Iterable[Any]) -> None:
-    for node in nodes:
-        if scene.IsNodePresent(node):
-            scene.RemoveNode(node)
