@@ -28,18 +28,16 @@ class Work:
 
     def lostBySegmenting(self) -> str:
         """Say what a first pass would replace: whatever a person has done to the result that the scene holds."""
-        controller = self._controller
-        if controller.phase is Phase.RUNNING:
+        controller, live = self._controller, self._controller.live
+        node = controller.state.chosenSegmentation()
+        if controller.phase is Phase.RUNNING or node is None:
             return ""
-        if controller.live is None:
-            # A scene from a file, or one whose session was let go: nobody knows any more who made what is in it.
-            worked = controller.state.get(SEGMENTATION) is not None
-        else:
-            changed = controller.canUndo or controller.canRedo or controller.live.resumed
-            worked = changed or bool(controller.state.locked)
-        if not worked:
+        locked = node is controller.state.get(SEGMENTATION) and bool(controller.state.locked)
+        # Of another study, of a scene from a file, or of a session that was let go: nobody knows any more who made it.
+        known = live is not None and node is live.segmentationNode and not live.resumed
+        if known and not (locked or controller.canUndo or controller.canRedo):
             return ""
-        if controller.state.locked:
+        if locked:
             return _(
                 "Segmenting again replaces the boxes and everything painted by hand, also in sub-regions that are "
                 "locked."

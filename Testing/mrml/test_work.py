@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fakes import ThresholdPredictor
-from mrml_tools import Bench
+from fakes import ThresholdPredictor, fake_case
+from mrml_tools import Bench, addVolumes
 from sofa_engine.types import SubRegion
 from SOFASegmentLib.work import Work
 
@@ -49,6 +49,17 @@ def test_what_came_with_a_scene_is_asked_about_as_well(bench, work):
     assert not again.controller.canUndo
     assert "replaces the boxes" in known.lostBySegmenting()
     again.controller.close()
+
+
+def test_a_study_without_a_result_is_not_asked_about_and_the_first_one_is_when_it_is_chosen_again(bench, work):
+    bench.segment()
+    bench.drag(SubRegion.ET, 4)
+    first = bench.state.inputs()
+    bench.state.setInputs(addVolumes(bench.scene, fake_case(seed=1)[0]))
+    assert work.lostBySegmenting() == ""
+    bench.segment()
+    bench.state.setInputs(first)
+    assert "replaces the boxes" in work.lostBySegmenting()
 
 
 def test_leaving_is_asked_about_until_what_is_there_was_exported(bench, work):
