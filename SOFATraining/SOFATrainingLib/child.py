@@ -15,6 +15,8 @@ from sofa_engine.errors import SofaError
 #: How long a process may take to end by itself before it is killed.
 _TERMINATE_S = 3.0
 _TAIL_BYTES = 20_000
+#: How far the computer's clock may be set without a process being taken for another one: its time of birth follows.
+_CLOCK_S = 300.0
 #: Packages that the child imports; the two modules lie in two folders of a checkout and in one of an installation.
 _PACKAGES = ("sofa_engine", "sofa_cli", "sofa_training", "SOFATrainingLib")
 
@@ -137,8 +139,9 @@ class Child:
 
         try:
             process = psutil.Process(self.pid)
-            # Numbers of processes are used again; the time of birth tells two of them apart.
-            same = abs(process.create_time() - self._created) < 1.0
+            # Numbers of processes are used again, though not while a child of ours waits to be asked how it ended; the
+            # time of birth tells two of them apart.
+            same = self._popen is not None or abs(process.create_time() - self._created) < _CLOCK_S
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
