@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel
 import psutil
@@ -18,6 +20,7 @@ import psutil
 from fakes import fake_case
 from sofa_web.config import ViewConfig
 
+T = TypeVar("T")
 _TESTING = Path(__file__).resolve().parent
 _PACKAGES = _TESTING.parent / "SOFASegment"
 _MAIN = """
@@ -49,6 +52,12 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
     return result
+
+
+def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns; in a thread of its own, since Playwright keeps a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def write_case(folder: Path, name: str = "patient", seed: int = 0) -> Path:

@@ -89,7 +89,7 @@ def test_a_name_is_read_as_a_radiologist_would(name, modality):
     [
         ("BraTS-GLI-00001-000-t2f", ("brats", "gli", "00001", "000")),
         ("3: AX T1 POST GAD", ()),
-        ("sub-03_ce-gadolinium_T1w", ("sub", "03")),
+        ("sub-03_ce-gadolinium_T1w", ("subject", "03")),
         ("t1_c", ()),
         ("Doe T2 FLAIR 3D", ("doe",)),
     ],

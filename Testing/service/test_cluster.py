@@ -70,7 +70,7 @@ def test_a_cohort_is_segmented_as_in_process(two_workers, case):
 
 def test_a_bad_case_is_a_sentence_and_the_others_go_on(two_workers, case):
     cluster = Cluster(two_workers, factory="service_fakes:open_quick")
-    empty = replace(case, images={Modality.T1: np.zeros(case.geometry.shape, np.float32)})
+    empty = replace(case, images={Modality.T1: np.ones(case.geometry.shape, np.float32)})
     results = dict(cluster.segment([Request("empty", empty, {}), *cohort(case, 1)]))
     assert isinstance(results["empty"], InputError) and "no brain" in str(results["empty"])
     assert isinstance(results["case0"], Finished)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from sofa_engine.errors import InputError
 from sofa_web.config import ViewConfig
 from sofa_web.gateway import Gateway
+from web_tools import run_to_end
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
@@ -51,4 +51,4 @@ def test_a_proxy_that_hides_its_name_works_where_the_public_address_is_said(orig
             # Without the cookie, so that who gets past the look at the origin is asked for the token.
             return (await client.get("/", headers={"Origin": origin})).status
 
-    assert asyncio.run(ask()) == status
+    assert run_to_end(ask()) == status

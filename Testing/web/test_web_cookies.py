@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from sofa_web.config import ViewConfig
 from sofa_web.gateway import Gateway
+from web_tools import run_to_end
 
 
 class Nobody:
@@ -43,7 +43,7 @@ def with_servers(count: int, do: Callable[..., Awaitable[None]]) -> None:
         for runner in runners:
             await runner.cleanup()
 
-    asyncio.run(run())
+    run_to_end(run())
 
 
 def test_a_second_server_on_this_machine_does_not_lock_the_first_ones_visitors_out():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import socket
@@ -16,7 +15,7 @@ import aiohttp
 import pytest
 
 import web_tools
-from web_tools import until, write_case
+from web_tools import run_to_end, until, write_case
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs" / "browser.md"
 
@@ -86,7 +85,7 @@ def test_page_websocket_and_upload_come_through(public, tmp_path):
                 assert await answer.json() == {"ok": True}
 
     until(lambda: can_connect(urlsplit(public).port))
-    asyncio.run(visit())
+    run_to_end(visit())
 
 
 def can_connect(port: int) -> bool:

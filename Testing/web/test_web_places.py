@@ -11,6 +11,7 @@ import pytest
 from sofa_web import visitors
 from sofa_web.config import ViewConfig
 from sofa_web.visitors import Ending, FullError, Visitor, Visitors
+from web_tools import run_to_end
 
 
 @pytest.fixture
@@ -37,24 +38,24 @@ def places(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace, tmp_path: Pa
 
 
 def test_a_place_whose_page_is_open_is_kept_and_the_newcomer_is_told_the_truth(places, clock):
-    first = asyncio.run(places.admit())
+    first = run_to_end(places.admit())
     with first.page():
         clock.now += 30 * 60
         with pytest.raises(FullError, match="5 minutes after somebody closed the page, or after 60 minutes without"):
-            asyncio.run(places.admit())
+            run_to_end(places.admit())
     assert places.find(first.id) is first
 
 
 def test_a_place_whose_page_was_closed_a_while_ago_is_given_to_who_needs_it(places, clock):
-    first = asyncio.run(places.admit())
+    first = run_to_end(places.admit())
     with first.page():
         clock.now += 30 * 60
     clock.now += 4 * 60
     with pytest.raises(FullError):
-        asyncio.run(places.admit())
+        run_to_end(places.admit())
     assert places.find(first.id) is first
     clock.now += 2 * 60
-    second = asyncio.run(places.admit())
+    second = run_to_end(places.admit())
     assert places.find(second.id) is second
     assert places.find(first.id) is None
     assert places.ending(first.id) is Ending.GIVEN_AWAY
@@ -63,7 +64,7 @@ def test_a_place_whose_page_was_closed_a_while_ago_is_given_to_who_needs_it(plac
 
 def test_while_places_are_free_a_closed_page_costs_nothing(clock, places, tmp_path):
     roomy = Visitors(ViewConfig(max_visitors=2), tmp_path, tmp_path / "engine.json")
-    first = asyncio.run(roomy.admit())
+    first = run_to_end(roomy.admit())
     clock.now += 50 * 60
-    asyncio.run(roomy.admit())
+    run_to_end(roomy.admit())
     assert roomy.find(first.id) is first
