@@ -44,7 +44,7 @@ _SIGNS = (
     (re.compile(r"(?<![a-z0-9])c-(?![a-z0-9])|(?<=\s)-c(?![a-z0-9])"), " without contrast "),
     (re.compile(r"(pre|post)[ _-]?op(?=erativ|[^a-z]|$)"), r"\1op"),
     # BIDS and others call a subject "sub"; elsewhere it is a subtraction.
-    (re.compile(r"^sub-|(?<![a-z0-9])sub[ _-]?(?=[0-9])"), "subject "),
+    (re.compile(r"^sub[-_]|(?<![a-z0-9])sub[ _-]?(?=[0-9])"), "subject "),
     (re.compile(r"(?<![a-z0-9])sub(?![a-z0-9])"), "subtraction"),
 )
 

@@ -69,6 +69,7 @@ from studies import LPS, head, write_dicom, write_volume
         ("T1 subtraction", None),
         ("t1ce_subtracted", None),
         ("sub-01_T1w", Modality.T1),
+        ("sub_P01_T1w", Modality.T1),
         ("sub-P7_ses-1_ce-gad_T1w", Modality.T1C),
         ("study_sub_03_t1", Modality.T1),
         ("Ax T2* GRE", None),
