@@ -342,7 +342,9 @@ class SOFASegmentLogic(ScriptedLoadableModuleLogic):
     def close(self) -> None:
         """End everything, the engine process too; the logic cannot be used afterwards."""
         self.release()
+        # At once, which frees what hangs in it, and behind what is still asked, which would start it again.
         self.scheduler.runBeside(self.engine.close)
+        self.scheduler.runInBackground(self.engine.close)
         self.scheduler.close()
 
 

@@ -297,6 +297,8 @@ class SegmentController:
         try:
             if self.state.inputs() != nodes:
                 raise InputError(_("The chosen volumes changed while they were segmented; press Segment again."))
+            if kept is not None and kept.GetScene() is None:
+                raise InputError(_("The segmentation was removed from the scene; press Segment to start again."))
             self._show(opened, volumeNode, kept)
         except Exception as error:
             # Without a case there is something to press; with half of one there would only be Cancel.
@@ -315,6 +317,8 @@ class SegmentController:
     def _show(self, opened: Opened, volumeNode: Any, kept: Any) -> None:
         previous = self._live
         self._letGo()
+        # What was asked of the former case meanwhile, such as a drag of its boxes, must not reach this one.
+        self._jobs.overtake(set(Kind))
         self._live = LiveCase(self.state, opened, volumeNode, kept)
         if previous is not None and previous.session is not opened.session:
             self._free(previous.session)
@@ -334,6 +338,9 @@ class SegmentController:
             self.labelsChanged.emit(extent)
             self._review.outdate()
         self.historyChanged.emit()
+        if extent is None:
+            # A box that was put back where it was leaves no work behind whose end would bring the figures up to date.
+            self._review.refresh()
 
     def _onIdle(self) -> None:
         if self._interaction is not None:

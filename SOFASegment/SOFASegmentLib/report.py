@@ -89,7 +89,8 @@ def htmlReport(controller: SegmentController, scheme: LabelScheme = LabelScheme.
     from sofa_engine.working_grid import to_working
 
     live, _insights = _measured(controller)
-    case = caseFromVolumes(controller.inputs, controller.state.referenceModality())
+    reference = next(m for m, node in controller.inputs.items() if node is live.volumeNode)
+    case = caseFromVolumes(controller.inputs, reference)
     facts, labels = report_dict(live.session, case, scheme=scheme), live.session.labels()
     return lambda path: write_report(path, facts, to_working(case), labels)
 

@@ -71,6 +71,9 @@ class InputsSection:
     def loadFiles(self, paths: list[Path]) -> None:
         """Load a case from a folder or from image files, and choose its volumes."""
         state = self._getState()
+        if not self._enabled or self._aligning:
+            self._tell(_("Wait until the volumes are segmented or aligned, or cancel, before loading another case."))
+            return
         if state is None or not self._prepare():
             return
         try:

@@ -73,6 +73,9 @@ def test_the_export_is_of_the_volumes_that_were_segmented_whatever_is_chosen_sin
     assert np.array_equal(np.asarray(nib.load(path).dataobj).T, labels)
     content = json.loads(report.writeReport(bench.controller, tmp_path / "report.json").read_text(encoding="utf-8"))
     assert content["case"] == "Patient_t1c"
+    bench.state.setInputs({})
+    page = report.htmlReport(bench.controller)(tmp_path / "report.html")
+    assert "Patient_t1c" in page.read_text(encoding="utf-8")
     assert content["inputs"] == {m.value: f"Patient_{m.value}" for m in Modality}
     bench.state.setInputs(bench.nodes)
     scene.RemoveNode(bench.nodes[Modality.T2])

@@ -93,6 +93,36 @@ def test_a_follow_up_has_boxes_and_locks_of_its_own_and_the_first_study_is_gone_
     assert bench.failures == []
 
 
+def test_a_drag_of_the_first_studys_box_while_the_other_is_segmented_does_not_reach_the_other(bench: Bench):
+    second = _second(bench)
+    bench.segment()
+    roi = bench.roi(SubRegion.ET)
+    bench.state.setInputs(second)
+    bench.controller.segment()
+    bench.grab(roi)
+    bench.grow(roi, 6)
+    bench.letGo(roi)
+    bench.run()
+    assert bench.failures == []
+    assert bench.controller.phase is Phase.READY
+    assert {r: bench.boxes(r) for r in SUB_REGIONS} == bench.session.first_boxes()
+    assert np.array_equal(bench.labels(), bench.session.labels())
+
+
+def test_deleting_the_segmentation_that_is_gone_on_with_ends_in_a_sentence(bench: Bench):
+    bench.segment()
+    work = bench.segmentation
+    bench.controller.close()
+    again = Bench(bench.scene, bench.nodes, lambda _case: ThresholdPredictor())
+    again.controller.resume()
+    bench.scene.RemoveNode(work)
+    again.run()
+    assert again.controller.phase is Phase.IDLE
+    assert len(again.failures) == 1
+    assert "was removed" in again.failures[0]
+    again.controller.close()
+
+
 def test_giving_up_on_the_other_study_leaves_the_first_one_alive(bench: Bench):
     second = _second(bench)
     bench.segment()

@@ -81,7 +81,7 @@ class BoxesLogic:
         self._on_insights(None)
 
     def _on_phase(self, _phase: Phase) -> None:
-        self._update()
+        self._on_insights(self._workspace.controller.insights)
 
     def _on_insights(self, insights: Insights | None) -> None:
         volumes = {} if insights is None else insights.volumesMl

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sofa_engine.types import SUB_REGIONS
+from SOFASegmentLib.controller import Phase
 
 if TYPE_CHECKING:
     from trame_server import Server
@@ -40,6 +41,12 @@ class JudgeLogic:
         self._state.confidence_visible = False
         self._state.uncertain, self._state.attention = [], []
         self._workspace.controller.insightsChanged.connect(self._on_insights)
+        self._workspace.controller.phaseChanged.connect(self._on_phase)
+
+    def _on_phase(self, _phase: Phase) -> None:
+        """Show nothing of a former result beside one that has not been judged yet."""
+        if self._workspace.controller.insights is None:
+            self._state.uncertain, self._state.attention = [], []
 
     def _on_confidence(self, confidence_visible: bool, **_: object) -> None:
         controller = self._workspace.controller

@@ -32,7 +32,11 @@ class SegmentLogic:
             self._state.stage = "Cancelling"
             controller.cancel()
         elif self._state.grid_fits and not self._state.opening:
-            loss = self._workspace.work.lostBySegmenting()
+            work, live = self._workspace.work, controller.live
+            loss = work.lostBySegmenting()
+            # This page has no Continue: what is shown now would be out of reach behind another study's result.
+            if not loss and live is not None and controller.state.chosenSegmentation() is not live.segmentationNode:
+                loss = work.lostByLeaving()
             await self._question.ask_before(loss, "Segment again?", "Segment again", self._segment)
 
     async def _segment(self) -> None:
