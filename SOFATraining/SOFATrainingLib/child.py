@@ -137,6 +137,8 @@ class Child:
     def _process(self) -> Any:
         import psutil
 
+        if self._popen is not None and self._popen.poll() is not None:
+            return None
         try:
             process = psutil.Process(self.pid)
             # Numbers of processes are used again, though not while a child of ours waits to be asked how it ended; the

@@ -90,8 +90,8 @@ class EmbeddingCache:
         if size - there > free:
             raise OutputError(
                 f"The features of the frozen encoder would take {(size - there) / 1e9:.2g} GB more in {self._folder}, "
-                f"and {free / 1e9:.2g} GB are free; free some space and resume, or start a run in another folder or "
-                "with a lower run.cached_variants (0 keeps nothing and encodes every time)."
+                f"and {free / 1e9:.2g} GB are free; free some space and give the same command again, or start a run in "
+                "another folder or with a lower run.cached_variants (0 keeps nothing and encodes every time)."
             )
 
     def remove(self) -> None:

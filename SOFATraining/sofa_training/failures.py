@@ -22,7 +22,7 @@ class TrainingFailedError(SofaError):
     def __init__(self, sentence: str, remedy: Mapping[str, Any]) -> None:
         """Say what happened; where there is a remedy, the sentence ends with how to use it."""
         settings = " ".join(f"--set {key}={value}" for key, value in remedy.items())
-        super().__init__(f"{sentence} (sofa train --resume {settings})." if remedy else f"{sentence}.")
+        super().__init__(f"{sentence} with {settings}." if remedy else f"{sentence}.")
         self.remedy = dict(remedy)
 
 
@@ -61,7 +61,7 @@ def memory_said(config: TrainingConfig, world: int) -> Iterator[None]:
         if smaller is None:
             raise TrainingFailedError(
                 f"The graphics card ran out of memory although run.batch is only {batch}; close other programs that "
-                "use the card, make data.crops smaller, or train with run.device cpu",
+                "use the card, or start a run in another folder with smaller data.crops or with run.device cpu",
                 {},
             ) from error
         raise TrainingFailedError(

@@ -79,7 +79,8 @@ def extend_folds(folds: Sequence[Fold], subjects: Sequence[tuple[str, str]], see
     sizes = [sum(home == number for who, home in of_subject.items() if who in people) for number in range(len(folds))]
     new = sorted(people - of_subject.keys())
     for subject in np.random.default_rng(seed).permutation(new).tolist():
-        smallest = sizes.index(min(sizes))
+        # Fold 0 validates in Slicer: who is alone trains, and the next one validates.
+        smallest = min(range(len(folds)), key=lambda n: (sizes[n], n == 0 and not any(sizes)))
         of_subject[subject] = smallest
         sizes[smallest] += 1
     for case, subject in subjects:

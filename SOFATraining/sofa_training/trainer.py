@@ -20,7 +20,7 @@ from sofa_engine.errors import SofaError
 from sofa_engine.model.checkpoint import save_checkpoint
 from sofa_engine.model.network import SofaModel
 from sofa_training.boxes import usual_shares
-from sofa_training.config import TrainingConfig
+from sofa_training.config import TrainingConfig, load_config
 from sofa_training.dataset import RunSampler, Sample, SliceDataset
 from sofa_training.distributed import Process, join_processes
 from sofa_training.embeddings import EmbeddingCache
@@ -28,7 +28,7 @@ from sofa_training.failures import TrainingFailedError, lost_number, memory_said
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
 from sofa_training.overlap import seen_in_validation
 from sofa_training.prepared import PreparedCase, read_sides
-from sofa_training.run_folder import BEST, FOLDS, LAST, prepare_folder
+from sofa_training.run_folder import BEST, CONFIG, FOLDS, LAST, prepare_folder
 from sofa_training.runlog import RunLog
 from sofa_training.seen import SEEN, digest, digests_in
 from sofa_training.start import Start, build_model, keep_localiser
@@ -90,11 +90,14 @@ def train(config: TrainingConfig, out: Path, *, resume: bool = False, listener: 
             model = build_model(config.model, start, config.run.seed)
             if model.box_prior is not None and not model.box_prior.share.any():
                 model.box_prior.share.copy_(torch.from_numpy(usual_shares(training)))
-        prepare_folder(config, out, process, resume=resume)
+        if not resume:
+            prepare_folder(config, out, process, resume=False)
         with memory_said(config, process.world):
             run = _Run(config, out, process, model, training, validating, listener)
         if resume:
             run.restore()
+            # Only now: settings that cannot be used, or a damaged checkpoint, leave the run's configuration as it was.
+            prepare_folder(config, out, process, resume=True)
         else:
             before = set() if start is None else digests_in(start.info.notes)
             run.state.seen = sorted(before.union(digest(case.name) for case in training))
@@ -126,7 +129,7 @@ class _Run:
         self.optimiser = build_optimiser(self.model, config.optimiser)
         self.average = build_average(self.model, config.optimiser.average)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=config.run.precision == "fp16")
-        self.state = RunState()
+        self.state, self.resumed = RunState(), False
         self.per_epoch = len(RunSampler(len(self.dataset), config.run.batch, 1, world=process.world))
         self.total_steps = config.run.epochs * math.ceil(self.per_epoch / config.run.accumulate)
         self.log: RunLog | None = None
@@ -134,6 +137,8 @@ class _Run:
     def restore(self) -> None:
         """Continue where `last.pt` was written."""
         self.state, parts = load_state(self.out)
+        self.resumed = True
+        self.state.batch = self.state.batch or load_config(self.out / CONFIG).run.batch
         self.model.load_state_dict(parts["model"])
         self.optimiser.load_state_dict(parts["optimiser"])
         if parts["scaler"]:  # empty where the run computed in another precision until now
@@ -144,8 +149,7 @@ class _Run:
     def go(self, stop: StopRequest) -> Outcome:
         """Run to the end, to a stop, or to a failure."""
         state = self.state
-        place = (state.epoch, state.iteration)
-        resume_at = place if place > (0, 0) else None
+        resume_at = (state.epoch, state.iteration) if self.resumed else None
         self.log = RunLog(self.out, resume_at=resume_at, due=state.due) if self.process.leads else None
         self._recount()
         try:

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from sofa_cli.main import app
-from sofa_engine.errors import InputError
+from sofa_engine.errors import InputError, SofaError
 from sofa_training.config import dump_config, load_config
 from sofa_training.failures import TrainingFailedError
 from sofa_training.run_folder import resume_config
@@ -57,7 +57,7 @@ def test_a_run_that_lost_its_loss_resumes_with_the_rate_that_its_sentence_names(
         return result._replace(loss=result.loss * float("nan")) if bad else result
 
     monkeypatch.setattr(TrainingStep, "forward", fragile)
-    with pytest.raises(TrainingFailedError, match=r"--resume --set optimiser\.rate=0\.001\)\.$") as failure:
+    with pytest.raises(TrainingFailedError, match=r"and resume with --set optimiser\.rate=0\.001\.$") as failure:
         train(tiny(run__checkpoint_steps=1, optimiser__rate=2e-3), out)
     assert read_log(out)[-1]["remedy"] == failure.value.remedy == {"optimiser.rate": 1e-3}
     words = ["train", "--resume", "--out", str(out), "--set", "optimiser.rate=0.001", "--set", "run.epochs=3"]
@@ -127,6 +127,16 @@ def test_a_run_that_left_anything_of_worth_is_not_started_over(tiny, tmp_path: P
         train(tiny(), tmp_path)
 
 
+def test_settings_that_a_resumed_run_cannot_use_leave_its_configuration_as_it_was(tiny, tmp_path: Path):
+    out = tmp_path / "run"
+    train(tiny(run__epochs=1), out)
+    before = (out / "config.toml").read_bytes()
+    (out / "last.pt").write_bytes(b"cut short")
+    with pytest.raises(SofaError):
+        train(resume_config(out, {"run.epochs": 2}), out, resume=True)
+    assert (out / "config.toml").read_bytes() == before
+
+
 def test_a_configuration_that_somebody_wrote_by_hand_is_not_overwritten(tiny, tmp_path: Path):
     (tmp_path / "config.toml").write_text("# mine\n[run]\nepochs = 3\n", encoding="utf-8")
     with pytest.raises(InputError, match="holds a run already"):
@@ -143,6 +153,8 @@ def test_a_card_that_is_too_small_is_said_and_half_the_batch_goes_on(tiny, tmp_p
     assert "\n" not in str(failure.value) and read_log(out)[-1]["failed"] is True
     assert train(resume_config(out, failure.value.remedy), out, resume=True).reason == "finished"
     assert load_config(out / "config.toml").run.accumulate == 2
+    # By which a face tells that the process which it started did start the run.
+    assert [event["event"] for event in read_log(out)].count("start") == 2
 
 
 def test_a_card_that_is_too_small_for_one_slice_offers_no_smaller_batch(tiny, tmp_path: Path, monkeypatch):
@@ -150,6 +162,6 @@ def test_a_card_that_is_too_small_for_one_slice_offers_no_smaller_batch(tiny, tm
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(TrainingStep, "forward", full)
-    with pytest.raises(TrainingFailedError, match=r"although run\.batch is only 1; .* make data\.crops smaller"):
+    with pytest.raises(TrainingFailedError, match=r"although run\.batch is only 1; .* smaller data\.crops"):
         train(tiny(run__batch=1), tmp_path / "run")
     assert read_log(tmp_path / "run")[-1]["remedy"] == {}

@@ -82,3 +82,9 @@ def test_folds_of_an_earlier_version_are_read_and_tell_whom_they_divide(tmp_path
     folds = extend_folds(read_folds(path), [("a", "A"), ("b", "B"), ("c", "A")])
     assert [fold.validation for fold in folds] == [("a", "b"), ("c",)]
     assert divided_subjects(folds) == ("A",)
+
+
+def test_who_is_alone_in_a_dataset_trains_and_the_next_one_validates():
+    folds = extend_folds(make_folds([(f"P{n}", f"P{n}") for n in range(5)]), [("Q1", "Q1")])
+    assert "Q1" not in folds[0].validation
+    assert "Q2" in extend_folds(folds, [("Q1", "Q1"), ("Q2", "Q2")])[0].validation
