@@ -42,10 +42,21 @@ def test_a_voxel_that_is_surely_tumour_goes_to_the_likeliest_part():
     probabilities = blank()
     probabilities[:, 5, 20, 20] = (0.4, 0.3, 0.0)
     probabilities[:, 5, 30, 30] = (0.2, 0.19, 0.0)
-    probabilities[:, 5, 40, 40] = (0.2, 0.22, 0.0)
+    probabilities[:, 5, 40, 40] = (0.1, 0.32, 0.0)
     labels = settled(probabilities)
     assert labels[5, 20, 20] == 1 and labels[5, 40, 40] == 2
     assert np.count_nonzero(labels) == 2
+
+
+def test_core_is_believed_where_oedema_is_less_than_twice_as_likely():
+    probabilities = blank()
+    probabilities[:, 5, 20, 20] = (0.3, 0.55, 0.0)
+    probabilities[:, 5, 30, 30] = (0.2, 0.55, 0.0)
+    probabilities[:, 5, 40, 40] = (0.3, 0.32, 0.7)
+    labels = settled(probabilities)
+    assert labels[5, 20, 20] == 1
+    assert labels[5, 30, 30] == 2
+    assert labels[5, 40, 40] == 4
 
 
 def test_doubts_about_what_was_not_found_in_a_slice_add_up_to_nothing():
