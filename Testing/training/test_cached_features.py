@@ -78,7 +78,7 @@ def test_the_size_of_all_features_is_said_at_the_start_and_right(config: Trainin
 def test_features_that_do_not_fit_are_refused_before_training(config: TrainingConfig, tmp_path: Path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(embeddings.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
-    with pytest.raises(OutputError, match=r"GB more in .* are free; free some space and resume"):
+    with pytest.raises(OutputError, match=r"GB more in .* are free; free some space and give the same command again"):
         train(config, tmp_path / "run")
     assert [event["event"] for event in read_log(tmp_path / "run")] == ["start", "end"]
     there = tmp_path / "there"
