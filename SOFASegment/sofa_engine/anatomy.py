@@ -59,7 +59,7 @@ def settle(probabilities: np.ndarray, present: np.ndarray, spacing: tuple[float,
         spacing: mm between voxels (z, y, x).
         tau: threshold of `combine`.
     """
-    _favour_core(probabilities, present, tau)
+    doubtful = _doubtful_core(probabilities, present, tau)
     _share_out(probabilities, present, tau)
     enhancing = combine(probabilities, tau) == SubRegion.ET.label
     voxel_mm3 = float(np.prod(spacing))
@@ -68,9 +68,15 @@ def settle(probabilities: np.ndarray, present: np.ndarray, spacing: tuple[float,
     enclosed = holes(enhancing)
     core[enclosed] = np.maximum(np.maximum(core, oedema)[enclosed], core.dtype.type(_ENCLOSED))
     if has_rim:
-        outside = (core > tau) & ~_inside(enhancing, spacing)
+        inside = _inside(enhancing, spacing)
+        outside = (core > tau) & ~inside
         oedema[outside] = np.maximum(oedema, core)[outside]
         core[outside] = core.dtype.type(tau)
+        # Where core cannot be, oedema is not doubted either.
+        doubtful &= inside
+    core[doubtful] = np.maximum(core, oedema)[doubtful]
+    fill(core, doubtful, tau)
+    oedema[doubtful] = np.minimum(oedema, oedema.dtype.type(tau))[doubtful]
     found = probabilities > tau
     tumour = np.any(found, axis=0)
     lone = _lone_oedema(tumour, found[_NCR] | found[_ET])
@@ -109,14 +115,14 @@ def _lone_oedema(tumour: np.ndarray, core: np.ndarray) -> np.ndarray:
     return small[parts]
 
 
-def _favour_core(probabilities: np.ndarray, present: np.ndarray, tau: float) -> None:
-    """Make necrotic core the likeliest part of a tumour where oedema is not much likelier."""
+def _doubtful_core(probabilities: np.ndarray, present: np.ndarray, tau: float) -> np.ndarray:
+    """Return the voxels of a tumour where oedema is likelier than core, but not by much, bool (D, H, W)."""
+    doubtful = np.zeros(probabilities.shape[1:], dtype=bool)
     for z in np.flatnonzero(present.any(axis=0)):
         core, oedema, enhancing = probabilities[:, z].astype(np.float32)
-        doubtful = (oedema >= core) & (_FAVOUR * core > np.maximum(oedema, enhancing))
-        doubtful &= core + oedema + enhancing > _TUMOUR * tau
-        probabilities[_NCR, z][doubtful] = np.maximum(oedema, tau + _JUST)[doubtful]
-        probabilities[_ED, z][doubtful] = np.minimum(oedema, tau)[doubtful]
+        doubtful[z] = (oedema >= core) & (_FAVOUR * core > np.maximum(oedema, enhancing))
+        doubtful[z] &= core + oedema + enhancing > _TUMOUR * tau
+    return doubtful
 
 
 def _share_out(probabilities: np.ndarray, present: np.ndarray, tau: float) -> None:

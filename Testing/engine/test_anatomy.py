@@ -59,6 +59,14 @@ def test_core_is_believed_where_oedema_is_less_than_twice_as_likely():
     assert labels[5, 40, 40] == 4
 
 
+def test_oedema_outside_the_rim_is_not_doubted_for_core_that_cannot_be_there():
+    probabilities = ringed()
+    probabilities[:2, 5, 22:27, 37:46] = np.array([0.4, 0.7]).reshape(2, 1, 1)
+    settle(probabilities, EVERYWHERE, (1.0, 1.0, 1.0), 0.5)
+    assert np.all(probabilities[ED, 5, 22:27, 37:46] > 0.69)
+    assert np.all(probabilities[NCR, 5, 22:27, 37:46] < 0.41)
+
+
 def test_doubts_about_what_was_not_found_in_a_slice_add_up_to_nothing():
     probabilities = blank()
     probabilities[:, 5, 20, 20] = (0.5, 0.4, 0.0)
