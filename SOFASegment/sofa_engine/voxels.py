@@ -45,10 +45,12 @@ def sound_voxels(array: np.ndarray, source: str) -> tuple[np.ndarray, tuple[str,
     Raises:
         InputError: there is nothing but zeros and voxels that are no numbers.
     """
-    bad = ~np.isfinite(array)
-    if not bad.any():
-        _refuse_nothing(array, source)
+    # Every volume passes here on each of its ways, so what is sound must be known at a glance: NaN goes into both.
+    extremes = np.array([array.min(), array.max()])
+    if np.isfinite(extremes).all():
+        _refuse_nothing(extremes, source)
         return array, ()
+    bad = ~np.isfinite(array)
     filled = np.where(bad, array.dtype.type(0), array)
     filled[bad] = background_of(filled) or 0.0
     _refuse_nothing(filled, source)
