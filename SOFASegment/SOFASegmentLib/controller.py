@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -11,20 +11,17 @@ from sofa_engine.api import ModelInfo, Session
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import Progress
 from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
-from SOFASegmentLib.boxes import readBoxes
-from SOFASegmentLib.geometry import localGeometry, worldGeometry
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
 from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence, newBox
 from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, unforeseen, wasCancelled
-from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase, takeAlong
+from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
 from SOFASegmentLib.review import Review
 from SOFASegmentLib.scene_state import SceneState
 from SOFASegmentLib.scene_watch import SceneWatch
 from SOFASegmentLib.scheduler import Scheduler
-from SOFASegmentLib.segments import Segments
 from SOFASegmentLib.signals import Signal
-from SOFASegmentLib.volumes import caseFromVolumes
+from SOFASegmentLib.volumes import caseFromVolumes, stampsOf
 
 
 class Phase(Enum):
@@ -264,8 +261,8 @@ class SegmentController:
         except SofaError as error:
             self.failed.emit(str(error))
             return
-        saved = None if keep is None else self._saved(keep, nodes[modality], grids)
-        key = (self._getSetup(), *_stampsOf(nodes))
+        saved = None if keep is None else Saved.of(self.state, keep, nodes[modality], grids)
+        key = (self._getSetup(), *stampsOf(nodes))
         session = self._live.session if self._live is not None and key == self._opened else None
         if self._interaction is not None:
             self._interaction.takeOverEdits()
@@ -283,13 +280,6 @@ class SegmentController:
                 onUnwanted=lambda opened: self._free(opened.session),
             )
         )
-
-    def _saved(self, segmentationNode: Any, volumeNode: Any, grids: Any) -> Saved:
-        # What was put under a transform with no session to see it is read where the volume is now.
-        takeAlong(self.state, segmentationNode, volumeNode)
-        rois = {r: self.state.boxNodes(r, segmentationNode) for r in SUB_REGIONS}
-        boxes = {r: readBoxes(nodes, volumeNode, grids.working) for r, nodes in rois.items()}
-        return Saved(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
 
     def _onOpened(
         self, opened: Opened, nodes: dict[Modality, Any], key: tuple[Any, ...], volumeNode: Any, kept: Any
@@ -423,8 +413,3 @@ class SegmentController:
         self._review.follow(None)
         if self.phase is not Phase.IDLE:
             self._setPhase(Phase.IDLE)
-
-
-def _stampsOf(nodes: Mapping[Modality, Any]) -> Iterable[Any]:
-    """Return what differs as soon as other volumes are meant, or others' voxels."""
-    return ((m, n.GetID(), n.GetImageData().GetMTime(), worldGeometry(n)) for m, n in nodes.items())

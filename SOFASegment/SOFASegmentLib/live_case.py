@@ -14,7 +14,7 @@ from sofa_engine.case import Case
 from sofa_engine.progress import CancelToken, ProgressCallback
 from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
 from sofa_engine.working_grid import WorkingGrid, to_working
-from SOFASegmentLib.boxes import BoxNodes
+from SOFASegmentLib.boxes import BoxNodes, readBoxes
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.grids import Edit, GridMap
 from SOFASegmentLib.labels import LabelView
@@ -58,6 +58,15 @@ class Saved:
 
     labels: np.ndarray
     boxes: Mapping[SubRegion, tuple[Box, ...]]
+
+    @classmethod
+    def of(cls, state: SceneState, segmentationNode: Any, volumeNode: Any, grids: GridMap) -> Saved:
+        """Read a segmentation and its boxes where the volume is now."""
+        # What was put under a transform had no session to see it.
+        takeAlong(state, segmentationNode, volumeNode)
+        rois = {r: state.boxNodes(r, segmentationNode) for r in SUB_REGIONS}
+        boxes = {r: readBoxes(nodes, volumeNode, grids.working) for r, nodes in rois.items()}
+        return cls(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
 
 
 def openCase(

@@ -108,6 +108,11 @@ def _gridSentence(nodes: Mapping[Modality, Any], reference: Modality) -> tuple[b
     return False, sentence.format(names=names, reference=reference.title, size=size)
 
 
+def stampsOf(nodes: Mapping[Modality, Any]) -> tuple[Any, ...]:
+    """Return what differs as soon as other volumes are meant, or others' voxels."""
+    return tuple((m, n.GetID(), n.GetImageData().GetMTime(), worldGeometry(n)) for m, n in nodes.items())
+
+
 def caseFromVolumes(nodes: Mapping[Modality, Any], reference: Modality) -> Case:
     """Return the volumes as the engine's case, on the reference's grid in world coordinates.
 

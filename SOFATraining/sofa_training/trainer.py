@@ -35,9 +35,8 @@ from sofa_training.start import Start, build_model, keep_localiser
 from sofa_training.state import RunState, load_state, save_state
 from sofa_training.step import StepResult, TrainingStep
 from sofa_training.stopping import StopRequest
-from sofa_training.validation import CaseDice, Preview, mean_dice, predictor_of, validate
+from sofa_training.validation import CaseDice, mean_dice, predictor_of, validate
 
-PREVIEW = "preview.npz"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: How fast the running Dice of the difficulty weights follows.
 _DICE_MEMORY = 0.99
@@ -301,7 +300,8 @@ class _Run:
             self._keep(BEST, {"validation_dice": dice})
         else:
             state.misses += 1
-        self._show(preview)
+        if preview is not None and process.leads:
+            preview.write(self.out)
         self._tell("validation", step=state.step, epoch=state.epoch, score=score, best=state.best, dice=dice)
         return True
 
@@ -343,15 +343,6 @@ class _Run:
 
     def _weights_to_keep(self) -> SofaModel:
         return self.average.module if self.average is not None else self.model  # type: ignore[return-value]
-
-    def _show(self, preview: Preview | None) -> None:
-        """Write the preview for whoever watches the run."""
-        if preview is None or not self.process.leads:
-            return
-        part = self.out / (PREVIEW + ".part")
-        with part.open("wb") as file:
-            np.savez(file, **vars(preview))
-        part.replace(self.out / PREVIEW)
 
     def _weights(self) -> torch.Tensor:
         """Return the weight of each sub-region, mean 1: the harder it still is, the more it counts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from sofa_training.metrics import overlap
 from sofa_training.prepared import PreparedCase
 from sofa_training.regions import REGIONS, region_mask
 
+PREVIEW = "preview.npz"
 _PRECISION = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -41,6 +43,13 @@ class Preview:
     image: np.ndarray
     truth: np.ndarray
     found: np.ndarray
+
+    def write(self, folder: Path) -> None:
+        """Write it for whoever watches the run, beside its name and then renamed."""
+        part = folder / (PREVIEW + ".part")
+        with part.open("wb") as file:
+            np.savez(file, **vars(self))
+        part.replace(folder / PREVIEW)
 
 
 def predictor_of(model: SofaModel, device: torch.device, precision: str) -> TorchPredictor:
