@@ -13,7 +13,7 @@ from sofa_engine.progress import Progress
 from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
-from SOFASegmentLib.interaction import Interaction, lesionBoxes, lockedSentence, newBox
+from SOFASegmentLib.interaction import Interaction, newBox
 from SOFASegmentLib.jobs import CHANGING, Job, JobQueue, Kind, unforeseen, wasCancelled
 from SOFASegmentLib.live_case import LiveCase, Opened, OpenSession, Saved, gridsOf, openCase
 from SOFASegmentLib.review import Review
@@ -163,7 +163,8 @@ class SegmentController:
 
     def resetBox(self, subRegion: SubRegion) -> None:
         """Go back to the boxes that the first pass made."""
-        self._refine(subRegion, lambda live: live.facts.firstBoxes[subRegion])
+        if self._interaction is not None:
+            self._interaction.refineWith(subRegion, lambda live: live.facts.firstBoxes[subRegion])
 
     def addBox(self, subRegion: SubRegion, centreRas: Any = None) -> None:
         """Add a box, where the first pass found none or for one more lesion.
@@ -173,7 +174,10 @@ class SegmentController:
             centreRas: middle of the box in world RAS mm; if None, where the visible slices cross inside the volume, or
                 else the middle of the tumour or of the volume.
         """
-        self._refine(subRegion, lambda live: (*live.boxNodes.read(subRegion), newBox(live, centreRas)))
+        if self._interaction is not None:
+            self._interaction.refineWith(
+                subRegion, lambda live: (*live.boxNodes.read(subRegion), newBox(live, centreRas))
+            )
 
     def deleteBox(self, roiNode: Any) -> None:
         """Remove one of SOFA's boxes; without its last box a sub-region is empty."""
@@ -182,17 +186,8 @@ class SegmentController:
 
     def splitLesions(self, subRegion: SubRegion) -> None:
         """Give every lesion of a sub-region a box of its own."""
-        live, interaction = self._live, self._interaction
-        if live is None or interaction is None:
-            return
-        self._jobs.submit(
-            Job(
-                Kind.INSIGHTS,
-                lambda _cancel, _emit: lesionBoxes(live.session, subRegion),
-                onDone=lambda boxes: self._refine(subRegion, lambda _live: boxes),
-                onFailed=self._fail,
-            )
-        )
+        if self._interaction is not None:
+            self._interaction.splitLesions(subRegion)
 
     def isLocked(self, subRegion: SubRegion) -> bool:
         """Whether a sub-region keeps every voxel it has."""
@@ -337,28 +332,12 @@ class SegmentController:
             self._interaction.onIdle()
         self._review.refresh()
 
-    def _refine(self, subRegion: SubRegion, boxes: Callable[[LiveCase], tuple[Box, ...]]) -> None:
-        if self._live is None or self._interaction is None:
-            return
-        try:
-            if self.isLocked(subRegion):
-                raise InputError(lockedSentence(subRegion))
-            wanted = boxes(self._live)
-        except SofaError as error:
-            self.failed.emit(str(error))
-            return
-        self._interaction.refine(subRegion, wanted)
-
     def _tellProgress(self, progress: Progress) -> None:
         self._scheduler.post(lambda: self._onProgress(progress))
 
     def _onProgress(self, progress: Progress) -> None:
         self.progress = progress
         self.progressChanged.emit(progress)
-
-    def _fail(self, error: SofaError) -> None:
-        if not wasCancelled(error):
-            self.failed.emit(str(error))
 
     def _setPhase(self, phase: Phase) -> None:
         self.phase, self.progress = phase, None

@@ -7,7 +7,6 @@ from typing import Any
 
 import slicer
 
-from sofa_engine.api import Session
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.progress import CancelToken, Progress
 from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
@@ -78,6 +77,29 @@ class Interaction(slicer.util.VTKObservationMixin):
                 self.failed.emit(lockedSentence(subRegion))
             return
         self.refine(subRegion, boxes)
+
+    def refineWith(self, subRegion: SubRegion, boxes: Callable[[LiveCase], tuple[Box, ...]]) -> None:
+        """Refine a sub-region with the boxes that are found for the case; what is wrong is said, as is a lock."""
+        try:
+            if subRegion in self._live.state.locked:
+                raise InputError(lockedSentence(subRegion))
+            wanted = boxes(self._live)
+        except SofaError as error:
+            self.failed.emit(str(error))
+            return
+        self.refine(subRegion, wanted)
+
+    def splitLesions(self, subRegion: SubRegion) -> None:
+        """Give every lesion of a sub-region a box of its own."""
+        session = self._live.session
+        self._jobs.submit(
+            Job(
+                Kind.INSIGHTS,
+                lambda _cancel, _emit: session.lesion_boxes(subRegion),
+                onDone=lambda boxes: self.refineWith(subRegion, lambda _live: boxes),
+                onFailed=self._fail,
+            )
+        )
 
     def refine(self, subRegion: SubRegion, boxes: Sequence[Box]) -> None:
         """Refine a sub-region with these boxes; what is under way for it is overtaken."""
@@ -253,11 +275,6 @@ class Interaction(slicer.util.VTKObservationMixin):
 def lockedSentence(subRegion: SubRegion) -> str:
     """Say why nothing happens to the boxes of a locked sub-region."""
     return _("{subRegion} is locked; unlock it to change its boxes.").format(subRegion=titleOf(subRegion))
-
-
-def lesionBoxes(session: Session, subRegion: SubRegion) -> tuple[Box, ...]:
-    """Ask for a box per lesion; call in the background."""
-    return session.lesion_boxes(subRegion)
 
 
 def newBox(live: LiveCase, centreRas: Any) -> Box:
