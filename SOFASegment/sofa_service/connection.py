@@ -201,10 +201,9 @@ class Connection:
             content: body as a message.
             params: query.
         """
-        self._must_be_open()
         for attempt in range(_ATTEMPTS if repeat else 1):
             try:
-                with _translated():
+                with self._open():
                     response = self._http.request(
                         method, path, json=json, content=content, params=params, headers=_content_type(content)
                     )
@@ -229,8 +228,7 @@ class Connection:
         content: bytes | None = None,
     ) -> Generator[Reply, None, None]:
         """Send a verb whose answer is a stream; leaving the block before its end drops the connection."""
-        self._must_be_open()
-        with _translated():
+        with self._open():
             request = self._http.build_request(
                 method, path, json=json, content=content, headers=_content_type(content), timeout=self._timeout
             )
@@ -244,9 +242,17 @@ class Connection:
         finally:
             response.close()
 
-    def _must_be_open(self) -> None:
-        if self.closed:
-            raise EngineUnreachableError("The engine that this connection led to is gone; connect again.")
+    @contextmanager
+    def _open(self) -> Generator[None, None, None]:
+        """Turn httpx's errors into sentences, and that the connection was closed before or, by another thread, now."""
+        try:
+            with _translated():
+                yield
+        except RuntimeError as exc:
+            # httpx has no error of its own for a client that was closed.
+            if not self.closed:
+                raise
+            raise EngineUnreachableError("The engine that this connection led to is gone; connect again.") from exc
 
 
 def array_of(response: httpx.Response) -> np.ndarray:

@@ -26,6 +26,7 @@ from sofa_engine.session import SegmentationSession
 from sofa_engine.types import Box, SubRegion
 from sofa_service.client import EngineClient
 from sofa_service.config import CONFIG_VARIABLE, ParentProcess, ServeConfig
+from sofa_service.connection import Connection
 from sofa_service.engine import Engine
 from sofa_service.errors import EngineLostError, EngineUnreachableError, ServiceError, SessionGoneError
 from sofa_service.framing import Limits, encode
@@ -130,6 +131,23 @@ def test_an_engine_that_stops_answering_is_a_sentence(start_engine, case, monkey
     with pytest.raises(EngineLostError, match="has stopped answering; nothing was changed"):
         drag(session)
     os.kill(engine.pid, signal.SIGCONT)
+
+
+def test_a_client_that_another_thread_closes_meanwhile_is_a_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = Connection(f"http://127.0.0.1:{listener.getsockname()[1]}", "token")
+
+        def hang_up():
+            listener.accept()[0].close()
+            connection.close()
+
+        closing = threading.Thread(target=hang_up)
+        closing.start()
+        with pytest.raises(EngineUnreachableError, match="gone"):
+            connection.request("GET", "/v1/hello", repeat=True)
+        closing.join()
+    with pytest.raises(EngineUnreachableError, match="gone"), connection.stream("GET", "/v1/stream-check"):
+        pass
 
 
 def test_a_client_that_vanishes_in_mid_stream_leaves_no_work_and_no_change_behind(start_engine, case):
