@@ -139,7 +139,9 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.segment = SegmentSection(self.ui, self._prepareEngine, self._updateSections)
         self.subRegions = SubRegionsSection(self.ui, self._icon)
         self.understand = UnderstandSection(self.ui, self._icon)
-        self.export = ExportSection(self.ui, lambda: self._parameterNode.labelScheme.value, self._tell)
+        self.export = ExportSection(
+            self.ui, lambda: self._parameterNode.labelScheme.value, self._prepareReport, self._tell
+        )
         self.advanced = AdvancedSection(self.ui, self.logic.configureEngine, self.logic.restartEngine)
         self.shortcuts = Shortcuts(
             {
@@ -245,6 +247,10 @@ class SOFASegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _prepareModule(self) -> bool:
         """Install what reading and aligning need; False, with a sentence, where the user declined."""
         return self._install(["SOFASegment-requirements.txt"], withTorch=False)
+
+    def _prepareReport(self) -> bool:
+        """Install what draws the report's pictures; False, with a sentence, where the user declined."""
+        return self._install(["SOFASegment-report-requirements.txt"], withTorch=False)
 
     def _prepareEngine(self) -> bool:
         """Install what is missing and ask for consent; False, with a sentence, where the user declined."""

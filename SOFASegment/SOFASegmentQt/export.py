@@ -27,15 +27,22 @@ _WRITER = "DICOMSegmentationPlugin"
 class ExportSection:
     """NIfTI, DICOM SEG, boxes and report."""
 
-    def __init__(self, ui: object, getScheme: Callable[[], LabelScheme], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        ui: object,
+        getScheme: Callable[[], LabelScheme],
+        prepareToDraw: Callable[[], bool],
+        tell: Callable[[str], None],
+    ) -> None:
         """Connect the widgets.
 
         Args:
             ui: widgets by name.
             getScheme: returns the label values to write.
+            prepareToDraw: makes sure that pictures can be drawn; False, with a sentence, where they cannot.
             tell: shows one sentence to the user.
         """
-        self._ui, self._getScheme, self._tell = ui, getScheme, tell
+        self._ui, self._getScheme, self._prepareToDraw, self._tell = ui, getScheme, prepareToDraw, tell
         self._controller: SegmentController | None = None
         self._folder: Path | None = None
         ui.exportNiftiButton.connect("clicked()", self.onNifti)
@@ -65,30 +72,25 @@ class ExportSection:
     def onNifti(self) -> None:
         """Save the labels."""
         scheme = self._getScheme()
-        self._save(
-            _("Save the segmentation"),
-            ".nii.gz",
-            _("NIfTI (*.nii.gz *.nii)"),
-            lambda path: export.writeLabels(self._controller, path, scheme),
-        )
+        path = self._choose(_("Save the segmentation"), ".nii.gz", _("NIfTI (*.nii.gz *.nii)"))
+        if path is not None:
+            self._write(lambda: export.writeLabels(self._controller, path, scheme))
 
     def onBoxes(self) -> None:
         """Save the boxes."""
-        self._save(
-            _("Save the boxes"),
-            "_boxes.json",
-            _("JSON (*.json)"),
-            lambda path: report.writeBoxes(self._controller, path),
-        )
+        path = self._choose(_("Save the boxes"), "_boxes.json", _("JSON (*.json)"))
+        if path is not None:
+            self._write(lambda: report.writeBoxes(self._controller, path))
 
     def onReport(self) -> None:
-        """Save the report."""
-        self._save(
-            _("Save the report"),
-            "_report.json",
-            _("JSON (*.json)"),
-            lambda path: report.writeReport(self._controller, path),
-        )
+        """Save the report, as a page with pictures or, for programs, its figures alone."""
+        path = self._choose(_("Save the report"), "_report.html", _("Page with pictures (*.html);;Figures (*.json)"))
+        if path is None:
+            return
+        if path.suffix.lower() == ".json":
+            self._write(lambda: report.writeReport(self._controller, path))
+        elif self._prepareToDraw():
+            self._write(lambda: report.htmlReport(self._controller, self._getScheme())(path))
 
     def onDicom(self) -> None:
         """Open Slicer's own DICOM export on the segmentation, or say what is missing for it."""
@@ -110,17 +112,19 @@ class ExportSection:
         dialog.setMRMLScene(state.scene)
         dialog.execDialog(hierarchy.GetItemByDataNode(state.get(SEGMENTATION)))
 
-    def _save(self, title: str, ending: str, nameFilter: str, write: Callable[[Path], object]) -> None:
+    def _choose(self, title: str, ending: str, nameFilter: str) -> Path | None:
+        """Return the file that the user chose to write, None if none."""
         folder = self._folder or Path.home()
         proposed = folder / export.proposedFileName(self._controller, ending)
         chosen = qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, str(proposed), nameFilter)
-        if not chosen:
-            return
+        return Path(chosen) if chosen else None
+
+    def _write(self, write: Callable[[], Path]) -> None:
         try:
             with slicer.util.WaitCursor():
-                write(Path(chosen))
+                path = write()
         except SofaError as error:
             self._tell(str(error))
             return
-        self._folder = Path(chosen).parent
-        self._tell(_("Saved {path}.").format(path=chosen))
+        self._folder = path.parent
+        self._tell(_("Saved {path}.").format(path=path))

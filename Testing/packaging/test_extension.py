@@ -38,7 +38,7 @@ IN_SLICER = {
     "vtk",
 }
 #: Found only outside Slicer, each imported inside the one function that needs it.
-OUTSIDE_SLICER = {"nilearn", "ray", "typer", "rich", "jinja2", "matplotlib", "sofa_web", "PIL", "trame"}
+OUTSIDE_SLICER = {"nilearn", "ray", "typer", "rich", "sofa_web", "PIL", "trame"}
 _DISTRIBUTIONS = {"starlette": "fastapi", "segment_anything": "segment-anything", "yaml": "pyyaml"}
 
 

@@ -16,13 +16,17 @@ from standin import native
 
 @pytest.fixture
 def saveAs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
-    """Choose, in the file dialog, the proposed name in a folder of the test's."""
+    """Choose, in the file dialog, the proposed name in a folder of the test's, with another ending if it wants one."""
     import qt
 
     seen: dict[str, Any] = {}
 
     def choose(_parent: Any, _title: str, proposed: str, _filter: str) -> str:
-        seen["proposed"], seen["chosen"] = Path(proposed), str(tmp_path / Path(proposed).name)
+        name = Path(Path(proposed).name)
+        seen["proposed"], seen["chosen"] = (
+            Path(proposed),
+            str(tmp_path / name.with_suffix(seen.get("ending", name.suffix))),
+        )
         return seen["chosen"]
 
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", choose, raising=False)
@@ -45,6 +49,7 @@ def test_the_label_values_are_remembered_in_the_scene(segmented):
 
 
 def test_boxes_and_report_are_saved_as_json(segmented, saveAs):
+    saveAs["ending"] = ".json"
     segmented.ui.exportBoxesButton.click()
     written = json.loads(Path(saveAs["chosen"]).read_text(encoding="utf-8"))
     assert set(written["boxes"]) == set(SUB_REGIONS)
@@ -53,6 +58,23 @@ def test_boxes_and_report_are_saved_as_json(segmented, saveAs):
     assert report["model"]["name"] == "thresholds"
     assert report["volumes_ml"]["NCR"] == pytest.approx(segmented.volume("ncr"), abs=0.05)
     assert report["inputs"]["t1c"] == "Patient_t1c"
+
+
+def test_the_report_is_a_page_with_the_volumes_of_the_panel(segmented, saveAs, slicer_stand_in):
+    segmented.ui.exportReportButton.click()
+    assert saveAs["proposed"].name == "Patient_t1c_SOFA_report.html"
+    page = Path(saveAs["chosen"]).read_text(encoding="utf-8")
+    assert page.count("data:image/png") >= 2
+    assert f"{segmented.volume('et'):.1f}" in page
+    assert segmented.said == f"Saved {saveAs['chosen']}."
+    assert {"jinja2>=3.1", "matplotlib>=3.9"} == set(slicer_stand_in.installed[-1])
+
+
+def test_a_report_whose_packages_are_declined_is_a_sentence_and_no_file(segmented, saveAs, slicer_stand_in):
+    slicer_stand_in.declines_install = True
+    segmented.ui.exportReportButton.click()
+    assert "could not be installed" in segmented.said
+    assert not Path(saveAs["chosen"]).exists()
 
 
 def test_nothing_is_saved_while_another_patient_is_chosen_and_the_panel_says_why(segmented, saveAs):
