@@ -16,8 +16,8 @@ _ALIASES: dict[str, Modality] = {
 #: Words that make a T1 a T1c wherever they stand ("ce-gadolinium_T1w", "AX T1 POST").
 _CONTRAST = frozenset({"post", "postcontrast", "gd", "gad", "gado", "gadolinium", "ce", "contrast", "km", "enhanced"})
 #: Words that take that back wherever they stand ("T1 pre contrast"), and right before such a word ("w/o contrast").
-_BEFORE_CONTRAST = frozenset({"pre", "precontrast", "native"})
-_NO = frozenset({"non", "no", "without", "wo"})
+_BEFORE_CONTRAST = frozenset({"pre", "precontrast", "native", "nativ"})
+_NO = frozenset({"non", "no", "without", "wo", "ohne", "vor"})
 #: Words between the two that change nothing ("without IV contrast").
 _FILLERS = frozenset({"iv", "i", "v"})
 #: Words of images that are not anatomical sequences, whatever else their name says.
@@ -29,8 +29,10 @@ _DERIVED = frozenset(
 _TECHNIQUE = frozenset(
     {"ax", "axial", "tra", "transversal", "sag", "sagittal", "cor", "coronal", "2d", "3d", "iso", "fs", "fatsat"}
     | {"mprage", "mpr", "spgr", "fspgr", "bravo", "space", "cube", "vista", "tse", "fse", "se", "gre", "tfe", "ffe"}
-    | {"flash", "tirm", "blade", "propeller"}
+    | {"flash", "tirm", "spc", "blade", "propeller", "p2", "p3"}
 )
+#: Siemens' word for fluid attenuation: it makes a T2 ("t2_tirm_tra_dark-fluid") a FLAIR, while a T1 stays a T1.
+_DARK_FLUID = "darkfluid"
 _LABEL_WORDS = frozenset(
     {"gt", "truth", "groundtruth", "segmentation", "labels", "labelmap", "roi", "pred", "prediction"}
 )
@@ -42,6 +44,7 @@ _SIGNS = (
     # "+C" and "C+" beside "C-" and " -C", while the hyphen of "T1-C" only joins.
     (re.compile(r"\+ ?c(?![a-z0-9])|(?<![a-z0-9])c ?\+"), " contrast "),
     (re.compile(r"(?<![a-z0-9])c-(?![a-z0-9])|(?<=\s)-c(?![a-z0-9])"), " without contrast "),
+    (re.compile(r"dark[ _-]?fluid|(?<![a-z0-9])da[_-]fl(?![a-z0-9])"), f" {_DARK_FLUID} "),
     (re.compile(r"(pre|post)[ _-]?op(?=erativ|[^a-z]|$)"), r"\1op"),
     # BIDS and others call a subject "sub"; elsewhere it is a subtraction.
     (re.compile(r"^sub[-_]|(?<![a-z0-9])sub[ _-]?(?=[0-9])"), "subject "),
@@ -79,6 +82,8 @@ def modality_of(name: str) -> Modality | None:
                 found, longest = _ALIASES[alias], len(alias)
     if found is Modality.T1 and _names_contrast(tokens):
         return Modality.T1C
+    if found in (None, Modality.T2) and _DARK_FLUID in tokens:
+        return Modality.FLAIR
     return found
 
 
@@ -89,7 +94,7 @@ def case_words_of(name: str) -> tuple[str, ...]:
     series number as 3D Slicer puts it in front ("3: AX T1 POST") is left out.
     """
     tokens = tokens_of(re.sub(r"^\s*\d+:", "", name))
-    words = _ALIASES.keys() | _CONTRAST | _BEFORE_CONTRAST | _NO | _FILLERS | _TECHNIQUE
+    words = _ALIASES.keys() | _CONTRAST | _BEFORE_CONTRAST | _NO | _FILLERS | _TECHNIQUE | {_DARK_FLUID}
     taken = {i for i, token in enumerate(tokens) if token in words}
     taken |= {j for i in range(len(tokens) - 1) if "".join(tokens[i : i + 2]) in _ALIASES for j in (i, i + 1)}
     return tuple(token for i, token in enumerate(tokens) if i not in taken)
