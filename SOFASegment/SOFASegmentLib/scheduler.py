@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import deque
@@ -52,7 +53,11 @@ class BackgroundThread:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
-            work()
+            try:
+                work()
+            except Exception:
+                # What fails against its promise must not take what waits behind it along.
+                logging.exception("SOFA: a piece of background work failed")
 
 
 class _QueuedCall:

@@ -34,6 +34,8 @@ class EngineLink:
         # Every engine on this computer that was made: a case that could not be replaced brings its own back.
         self._locals: list[Any] = []
         self._remote: Any = None
+        # Every server that was spoken to, by what it was reached with: a case that could not be replaced lives there.
+        self._remotes: dict[tuple[object, ...], Any] = {}
         self._lock = threading.RLock()
 
     @property
@@ -67,10 +69,15 @@ class EngineLink:
     def close(self) -> None:
         """End the engine for good."""
         with self._lock:
-            self._stop()
-            if self._remote is not None:
-                self._remote.close()
-            self._local = self._remote = self._started = None
+            self._leave()
+            for remote in self._remotes.values():
+                remote.close()
+            self._remotes.clear()
+
+    def _leave(self) -> None:
+        """Turn to another engine; what is open on the old one can still be gone on with."""
+        self._stop()
+        self._local = self._remote = self._started = None
 
     def _stop(self) -> None:
         for engine in self._locals:
@@ -84,11 +91,11 @@ class EngineLink:
         with self._lock:
             settings, setup = self._settings, self._settings.setup
             if setup != self._started:
-                self.close()
+                self._leave()
             if settings.remote:
-                if self._remote is None:
-                    self._remote = EngineClient(settings.url, settings.token)
-                self._started = setup
+                if setup not in self._remotes:
+                    self._remotes[setup] = EngineClient(settings.url, settings.token)
+                self._remote, self._started = self._remotes[setup], setup
                 return self._remote
             if self._local is None:
                 self._local = LocalEngine(

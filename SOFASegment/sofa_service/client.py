@@ -164,7 +164,12 @@ class RemoteSession:
 
     def first_pass(self, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None) -> None:
         """See `Session.first_pass`."""
-        self._run(lambda wire: wire.first_pass(progress=progress, cancel=cancel), replay=False)
+        before = self._wire
+        try:
+            self._run(lambda wire: wire.first_pass(progress=progress, cancel=cancel), replay=False)
+        except BaseException:
+            self._return_to(before)
+            raise
         self._journal.first_pass()
 
     def boxes(self) -> Boxes:
@@ -308,6 +313,16 @@ class RemoteSession:
             raise SofaError("This case was closed; open it again.")
         wire = self._wire
         return self._recover(wire, replay) if wire.doubtful else wire
+
+    def _return_to(self, before: WireSession) -> None:
+        """Know again what was found, after a new first pass failed on a session that was opened for it alone."""
+        with self._lock:
+            bare = self._wire
+            if bare is before or not self._journal.started:
+                return
+            before.doubtful = True
+            self._wire = before
+        bare.close()
 
     def _recover(self, failed: WireSession, replay: bool) -> WireSession:
         with self._lock:

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -18,7 +19,7 @@ from sofa_engine.geometry import Geometry
 from sofa_engine.progress import CancelToken, ProgressCallback
 from sofa_engine.types import Box, LabelScheme, Modality, Patch, SliceConfidence, SubRegion
 from sofa_service.connection import Connection, array_of, packet_of
-from sofa_service.errors import EngineLostError, SessionGoneError
+from sofa_service.errors import EngineLostError, ServiceError
 from sofa_service.framing import encode
 from sofa_service.protocol import (
     CancelRequest,
@@ -211,11 +212,9 @@ class WireSession:
         return dict(json.loads(self._get("volumes").content))
 
     def close(self) -> None:
-        """See `Session.close`; where engine or session are gone already, there is nothing to free."""
-        try:
+        """See `Session.close`; what cannot be freed, for whatever reason, the engine forgets when it has been idle."""
+        with suppress(ServiceError):
             self.connection.request("DELETE", self._path())
-        except (EngineLostError, SessionGoneError):
-            return
 
     def _open(self, upload: bytes, cancel: CancelToken | None) -> Opened:
         with self.connection.stream("POST", "/v1/sessions", content=upload, cancel=cancel) as reply:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from panel_tools import Panel, drag
 
+from fakes import fake_case
+
 for package in ("fastapi", "uvicorn", "httpx", "zstandard"):
     pytest.importorskip(package, reason=f"the engine process needs {package}")
 
@@ -117,6 +119,28 @@ def test_restart_engine_ends_an_engine_that_hangs(panel):
     panel.wait(lambda: engine._local.pid != pid)
     drag(panel, "ncr", -4)
     panel.wait(lambda: panel.volume("ncr") < before)
+
+
+def test_a_server_that_was_left_for_a_mistyped_one_still_answers_for_its_case(panel):
+    from sofa_engine.errors import SofaError
+    from sofa_engine.progress import CancelToken
+    from sofa_service.launcher import LocalEngine
+    from SOFASegmentQt.settings import EngineSettings
+
+    link, (case, _) = panel.widget.logic.engine, fake_case()
+    with LocalEngine(**link._options) as server:
+        right = EngineSettings(url=server.url, token=server.token)
+        link.configure(right)
+        session = link.openSession(case, lambda _: None, CancelToken())
+        session.first_pass()
+        link.configure(EngineSettings(url=server.url, token="mistyped"))
+        with pytest.raises(SofaError, match="token"):
+            link.openSession(case, lambda _: None, CancelToken())
+        link.configure(right)
+        assert session.labels().any()
+        link.close()
+        with pytest.raises(SofaError, match="gone"):
+            session.labels()
 
 
 def test_an_engine_that_cannot_start_is_answered_with_a_sentence(panel):

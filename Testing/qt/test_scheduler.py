@@ -105,3 +105,11 @@ def test_after_closing_nothing_arrives_any_more(scheduler):
         QtWidgets.QApplication.processEvents()
         time.sleep(0.002)
     assert seen == []
+
+
+def test_work_that_fails_against_its_promise_does_not_take_along_what_waits_behind_it(scheduler, caplog):
+    done = []
+    scheduler.runInBackground(lambda: 1 / 0)
+    scheduler.runInBackground(lambda: done.append(True))
+    wait(lambda: done)
+    assert "division by zero" in caplog.text

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from fakes import fake_case
+from sofa_engine.errors import CancelledError
+from sofa_engine.progress import CancelToken
 from sofa_engine.types import Modality, SubRegion
 from sofa_service.config import ServeConfig
 from sofa_service.errors import SessionGoneError, TooLargeError
@@ -131,6 +133,20 @@ def test_an_evicted_session_is_told_why_and_the_client_opens_it_again(start_engi
         first._wire.labels()
     np.testing.assert_array_equal(first.labels(), labels)
     assert first.recoveries == 1 and first.can_undo() and len(told) == 1
+
+
+def test_a_first_pass_cancelled_on_an_engine_that_had_lost_the_case_leaves_what_was_found(start_engine, case):
+    session, token = start_engine("open_slow").client().open(case), CancelToken()
+    session.first_pass()
+    drag(session)
+    labels, boxes = session.labels(), session.boxes()
+    session._wire.close()
+    with pytest.raises(CancelledError):
+        session.first_pass(progress=lambda _: token.cancel(), cancel=token)
+    assert session.boxes() == boxes
+    np.testing.assert_array_equal(session.labels(), labels)
+    session.undo()
+    assert not session.can_undo()
 
 
 def test_an_idle_session_is_evicted_in_time(start_engine, case):
