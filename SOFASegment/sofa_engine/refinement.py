@@ -195,8 +195,8 @@ class Refiner:
             here = shifted(part, extent.lower).slices
             probabilities[(mine.index, *here)] = answer * ends
             if self._options.anatomy and mine is SubRegion.ED and not plan.restores:
-                tumour = np.any(probabilities[(slice(None), *here)] > self._options.tau, axis=0)
-                fill(answer, holes(tumour) & inside_boxes(part, plan.added), self._options.tau)
+                enclosed = self._enclosed(part, probabilities[(slice(None), *here)])
+                fill(answer, enclosed & inside_boxes(part, plan.added), self._options.tau)
                 probabilities[(mine.index, *here)] = answer * ends
 
         old, painted = state.labels[extent.slices], state.painted[extent.slices]
@@ -215,6 +215,16 @@ class Refiner:
         painted = painted & ~(asked & (had | (labels != old)))
         depth = range(extent.lower[0], extent.upper[0])
         return Change(extent, labels, painted, answer, np.array([quality[z] for z in depth], np.float32))
+
+    def _enclosed(self, part: Box, probabilities: np.ndarray) -> np.ndarray:
+        """Return what the tumour encloses in a part of the crop where it gets these probabilities, bool."""
+        crop, tau = self._state.crop, self._options.tau
+        # Whole slices: an edge of the part through a hollow would open it.
+        whole = Box((part.lower[0], *crop.lower[1:]), (part.upper[0], *crop.upper[1:]))
+        tumour = np.any(self._after.within(whole) > tau, axis=0)
+        here = shifted(part, whole.lower).slices
+        tumour[here] = np.any(probabilities > tau, axis=0)
+        return holes(tumour)[here]
 
     def _merged(self, part: Box, fresh: dict[int, np.ndarray]) -> np.ndarray:
         """Take fresh probabilities inside the added boxes; where an unchanged box overlaps, it keeps what it had."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from session_tools import ED, ET, NCR, SATELLITE_BOX, WHOLE, inward, only_box, outward, paint, refine, snapshot, voxels
@@ -78,6 +80,27 @@ def test_what_the_tumour_encloses_in_a_slice_of_an_oedema_box_is_oedema_but_in_p
     inside = session.labels()[box.slices]
     filled = np.count_nonzero(inside == ED.label) == inside.size
     assert filled if mode == "default" else np.count_nonzero(inside) == inside.size - 2 * 16
+
+
+def test_a_box_that_ends_in_a_hollow_of_the_tumour_fills_it_as_the_preview_did():
+    class Blind(ThresholdPredictor):
+        def prompt(self, sub_region, slices, boxes, heights=None, *, stated=True, cancel=None):
+            found = super().prompt(sub_region, slices, boxes, heights, stated=stated, cancel=cancel)
+            return SlicePrediction(found.probabilities * (sub_region is not ED), found.quality)
+
+    session = SegmentationSession(fake_case()[0], Blind())
+    session.first_pass()
+    rim = only_box(session, ET)
+    refine(session, NCR, [])
+    z, y, x = ((low + high) // 2 for low, high in zip(rim.lower, rim.upper, strict=True))
+    reach = Box((z - 4, rim.lower[1], rim.lower[2]), (z + 5, rim.upper[1], x))
+    refine(session, ED, [replace(reach, upper=(*reach.upper[:2], rim.lower[2] + 2))])
+    (shown,) = session.preview(ED, [reach], slices=[z])
+    hollow = session.labels()[z, y, :x] == 0
+    refine(session, ED, [reach])
+    labels = session.labels()
+    assert np.array_equal(labels[shown.extent.slices], shown.labels)
+    assert np.count_nonzero(labels[z, y, :x][hollow] == ED.label) > 3
 
 
 def test_a_segment_that_was_cut_by_its_box_comes_back_when_the_box_does(session):
