@@ -13,13 +13,25 @@ from sofa_engine.errors import OutOfMemoryError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Said by a plain RuntimeError: the CPU's allocator, and an Apple GPU's.
-_ON_CPU, _ON_MPS = "DefaultCPUAllocator", "MPS backend out of memory"
+#: Said by a plain RuntimeError: by the CPU's allocator,
+_ON_CPU = "DefaultCPUAllocator"
+#: and by an Apple GPU, or by CUDA and its libraries where other programs have filled the card.
+_ON_GPU = (
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of PyTorch means that a device's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in (_ON_CPU, _ON_MPS))
+    return _ON_CPU in str(error) or is_out_of_gpu_memory(error)
+
+
+def is_out_of_gpu_memory(error: RuntimeError) -> bool:
+    """Whether an error of PyTorch means that a graphics card's memory is full."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _ON_GPU)
 
 
 def told_when_short(function: Callable[P, R]) -> Callable[P, R]:

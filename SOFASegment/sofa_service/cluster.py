@@ -273,7 +273,9 @@ def _read(weights: Path) -> bytes:
 
 def _kept(weights: bytes) -> Path:
     """Write a checkpoint once per node and return where."""
-    path = Path(tempfile.gettempdir()) / f"sofa-{hashlib.sha256(weights).hexdigest()}.safetensors"
+    # What reads a checkpoint goes by its ending: safetensors begin with eight bytes of length, then JSON.
+    ending = ".safetensors" if weights[8:9] == b"{" else ".pth"
+    path = Path(tempfile.gettempdir()) / f"sofa-{hashlib.sha256(weights).hexdigest()}{ending}"
     if not path.is_file():
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
             part.write(weights)

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from sofa_engine.errors import SofaError
+from sofa_engine.memory import is_out_of_gpu_memory
 from sofa_training.config import TrainingConfig
 
 
@@ -55,7 +54,9 @@ def memory_said(config: TrainingConfig, world: int) -> Iterator[None]:
     """
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_gpu_memory(error):
+            raise
         batch = config.run.batch
         smaller = next((n for n in range(batch // 2, 0, -1) if batch % n == 0 and n % world == 0), None)
         if smaller is None:

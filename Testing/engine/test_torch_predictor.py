@@ -194,12 +194,15 @@ def test_a_gpu_that_holds_no_slice_at_all_is_said_in_a_sentence(
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "choose the CPU as device"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)."), "choose the CPU as device"),
+        (RuntimeError("CUDA error: out of memory"), "choose the CPU as device"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "choose the CPU"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "choose the CPU as device"),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried."),
             "There is not enough memory for this case",
         ),
     ],
-    ids=["cuda", "mps", "cpu"],
+    ids=["cuda", "mps", "context", "cublas", "cudnn", "cpu"],
 )
 @pytest.mark.parametrize("verb", ["encode", "believe", "attention"])
 def test_memory_that_is_short_outside_of_batches_is_said_in_a_sentence(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -12,15 +13,19 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
+from reference_weights import official_state_dict
 
 from fakes import ThresholdPredictor
 from sofa_engine.errors import InputError, SofaError
+from sofa_engine.model.checkpoint import load_checkpoint, save_checkpoint
 from sofa_engine.session import SegmentationSession
+from sofa_engine.tiny import tiny_model
 from sofa_engine.types import Modality, SubRegion
 
 pytest.importorskip("ray", reason="Ray is an optional extra (pip install 'sofa-brain-tumor[cluster]')")
 
-from sofa_service.cluster import Cluster, Finished, Request
+from sofa_service.cluster import Cluster, Finished, Request, _kept
 from sofa_service.errors import EngineLostError
 
 pytestmark = pytest.mark.slow
@@ -118,6 +123,19 @@ def test_cases_are_read_as_workers_become_free(two_workers, case):
 def test_no_cluster_is_a_sentence():
     with pytest.raises(EngineLostError, match="No Ray cluster answers at"):
         Cluster("127.0.0.1:1")
+
+
+@pytest.mark.parametrize("name", ["ours.safetensors", "lite_medsam.pth"])
+def test_a_checkpoint_that_was_sent_is_read_as_what_it_is(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sent = tmp_path / name
+    if sent.suffix == ".pth":
+        torch.save(official_state_dict(), sent)
+    else:
+        save_checkpoint(tiny_model(), sent, name="ours")
+    before = load_checkpoint(sent)[0].state_dict()
+    after = load_checkpoint(_kept(sent.read_bytes()))[0].state_dict()
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
 
 
 def test_errors_travel():

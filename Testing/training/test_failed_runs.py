@@ -157,9 +157,12 @@ def test_a_card_that_is_too_small_is_said_and_half_the_batch_goes_on(tiny, tmp_p
     assert [event["event"] for event in read_log(out)].count("start") == 2
 
 
-def test_a_card_that_is_too_small_for_one_slice_offers_no_smaller_batch(tiny, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: out of memory")]
+)
+def test_a_card_that_is_too_small_for_one_slice_offers_no_smaller_batch(tiny, tmp_path: Path, monkeypatch, error):
     def full(*_):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        raise error
 
     monkeypatch.setattr(TrainingStep, "forward", full)
     with pytest.raises(TrainingFailedError, match=r"although run\.batch is only 1; .* smaller data\.crops"):
