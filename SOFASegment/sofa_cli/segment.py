@@ -128,7 +128,7 @@ def _load(weights: str | None, device: str, engine: str | None) -> Predictor | S
     if engine is not None:
         from sofa_service.client import EngineClient
 
-        client = EngineClient(engine, os.environ.get("SOFA_TOKEN", ""), ca_file=os.environ.get("SOFA_CA"))
+        client = EngineClient(engine, os.environ.get("SOFA_TOKEN", ""))
         return partial(client.open, notify=say_warning)
     path = WeightsStore().resolve(weights)
     # torch takes seconds to import: every cheap mistake is found before.

@@ -6,6 +6,7 @@ that a session that its engine lost is opened again and brought to where it was,
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -47,7 +48,8 @@ class EngineClient:
         Args:
             url: "http://127.0.0.1:port" or "https://host:port".
             token: what `sofa serve` printed.
-            ca_file: PEM of the authority that signed the engine's certificate, where the system does not know it.
+            ca_file: PEM of the authority that signed the engine's certificate, where the system does not know it;
+                the environment variable SOFA_CA where it is left out.
             revive: starts the engine again after its death and returns its new url and token.
 
         Raises:
@@ -55,10 +57,10 @@ class EngineClient:
             VersionMismatchError: the engine's version differs.
             UnauthorizedError: wrong token.
         """
-        self._ca_file = ca_file
+        self._ca_file = ca_file or os.environ.get("SOFA_CA")
         self._revive = revive
         self._lock = threading.RLock()
-        self.connection = Connection(url, token, ca_file=ca_file)
+        self.connection = Connection(url, token, ca_file=self._ca_file)
         self.engine: Hello = self.connection.hello()
         self.warning = self.connection.check_stream() if revive is None else None
 

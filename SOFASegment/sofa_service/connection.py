@@ -123,7 +123,8 @@ class Connection:
         """Prepare to talk to `url`; nothing is sent yet.
 
         Raises:
-            InputError: the address is no http(s) URL, or would send images and token in the clear.
+            InputError: the address is no http(s) URL, or would send images and token in the clear, or the
+                authority's certificate cannot be read.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -137,7 +138,7 @@ class Connection:
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}", PROTOCOL_HEADER: str(PROTOCOL_VERSION)},
             timeout=_CALL_TIMEOUT,
-            verify=ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else True,
+            verify=_trusting(ca_file) if parts.scheme == "https" else True,
             # A proxy of the environment must not stand between Slicer and its own local engine.
             trust_env=self.remote,
         )
@@ -255,6 +256,13 @@ class Connection:
             raise EngineUnreachableError("The engine that this connection led to is gone; connect again.") from exc
 
 
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:
+        raise InputError(f"The certificate {ca_file} cannot be read: {exc.strerror or exc}.") from exc
+
+
 def array_of(response: httpx.Response) -> np.ndarray:
     """Return the array of a binary answer."""
     return decode(response.content, _LIMITS).arrays["array"]
@@ -300,8 +308,8 @@ def _translated() -> Generator[None, None, None]:
         address = f"{exc.request.url.host}:{exc.request.url.port or 443}"
         if "CERTIFICATE_VERIFY_FAILED" in str(exc):
             raise ServiceError(
-                f"The certificate of {address} is not trusted on this computer: give its authority's file "
-                "as the CA certificate."
+                f"The certificate of {address} is not trusted on this computer: name its authority's file in the "
+                "environment variable SOFA_CA and start again."
             ) from exc
         raise EngineUnreachableError(
             f"No engine answers at {address}: check that it runs and that the address is right."

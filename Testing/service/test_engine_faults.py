@@ -22,6 +22,7 @@ import pytest
 
 import sofa_service
 from fakes import ThresholdPredictor
+from sofa_engine.errors import InputError
 from sofa_engine.session import SegmentationSession
 from sofa_engine.types import Box, SubRegion
 from sofa_service.client import EngineClient
@@ -339,7 +340,7 @@ def certificate(tmp_path):
     return cert, key
 
 
-def test_over_tls_the_engine_answers_those_who_trust_its_certificate(certificate, case, start_engine):
+def test_over_tls_the_engine_answers_those_who_trust_its_certificate(certificate, case, start_engine, monkeypatch):
     cert, key = certificate
     plain = start_engine()
     ready = cert.with_name("ready.json")
@@ -356,8 +357,13 @@ def test_over_tls_the_engine_answers_those_who_trust_its_certificate(certificate
             session = client.open(case)
             session.first_pass()
             assert session.labels().any()
-        with pytest.raises(ServiceError, match=r"certificate of .* is not trusted"):
+        with pytest.raises(ServiceError, match=r"certificate of .* is not trusted .* SOFA_CA"):
             EngineClient(url, config.token)
+        with pytest.raises(InputError, match=r"nowhere\.pem cannot be read: No such file"):
+            EngineClient(url, config.token, ca_file="nowhere.pem")
+        monkeypatch.setenv("SOFA_CA", str(cert))
+        with EngineClient(url, config.token) as client:
+            assert client.status().sessions
         with pytest.raises(ServiceError):
             EngineClient(plain.url.replace("http:", "https:"), plain.token)
     finally:

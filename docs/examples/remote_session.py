@@ -19,7 +19,7 @@ from sofa_service.client import EngineClient
 def main(url: str, folder: Path, output: Path) -> None:
     """Open, first pass, one refinement, save."""
     case = open_case(folder)
-    with EngineClient(url, os.environ["SOFA_TOKEN"], ca_file=os.environ.get("SOFA_CA")) as engine:
+    with EngineClient(url, os.environ["SOFA_TOKEN"]) as engine:
         session = engine.open(to_working(case), notify=print)
         session.first_pass(progress=lambda step: print(f"{step.fraction:4.0%} {step.stage}"))
         print("millilitres:", session.volumes_ml())
