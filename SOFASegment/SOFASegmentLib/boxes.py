@@ -51,6 +51,10 @@ class BoxNodes(slicer.util.VTKObservationMixin):
         """Stop listening; the nodes stay in the scene."""
         self.removeObservers()
 
+    def follow(self, grids: GridMap) -> None:
+        """Take the grids anew: the volume took a transform in."""
+        self._geometry = grids.working
+
     def read(self, subRegion: SubRegion) -> tuple[Box, ...]:
         """Return the voxels inside the ROI nodes of a sub-region, those outside the volume left out."""
         return readBoxes(self._state.boxNodes(subRegion), self._volumeNode, self._geometry)

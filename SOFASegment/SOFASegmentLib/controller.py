@@ -253,10 +253,10 @@ class SegmentController:
                 raise InputError(_("No volume is chosen; choose at least one of T1, T1c, T2 and FLAIR."))
             case = caseFromVolumes(nodes, modality)
             grids = gridsOf(case, nodes[modality])
+            saved = None if keep is None else Saved.of(self.state, keep, nodes[modality], grids)
         except SofaError as error:
             self.failed.emit(str(error))
             return
-        saved = None if keep is None else Saved.of(self.state, keep, nodes[modality], grids)
         key = (self._getSetup(), *stampsOf(nodes))
         session = self._live.session if self._live is not None and key == self._opened else None
         if self._interaction is not None:

@@ -11,6 +11,7 @@ from sofa_engine.errors import OutputError
 from sofa_engine.types import LabelScheme
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.i18n import tr as _
+from SOFASegmentLib.placement import displacedSentence, gridIn
 from SOFASegmentLib.scene_state import SEGMENTATION, SceneState, referenceVolumeOf
 from SOFASegmentLib.segments import Segments
 
@@ -62,10 +63,14 @@ def writeLabels(controller: SegmentController, path: Path, scheme: LabelScheme =
                 " press Segment to segment {volume} again."
             ).format(segmentation=segmentationNode.GetName(), volume=volumeNode.GetName())
         )
-    geometry = localGeometry(volumeNode)
+    grid = gridIn(segmentationNode, volumeNode)
+    if grid is None:
+        raise OutputError(displacedSentence(segmentationNode, volumeNode))
     sources = {m: _fileOf(node) for m, node in controller.inputs.items()}
-    case = Case({}, geometry, name=volumeNode.GetName(), sources={m: f for m, f in sources.items() if f})
-    return write_labels(Segments(segmentationNode, geometry).readLabels(), case, Path(path), scheme)
+    case = Case(
+        {}, localGeometry(volumeNode), name=volumeNode.GetName(), sources={m: f for m, f in sources.items() if f}
+    )
+    return write_labels(Segments(segmentationNode, grid).readLabels(), case, Path(path), scheme)
 
 
 def missingForDicomSeg(state: SceneState) -> tuple[str, ...]:

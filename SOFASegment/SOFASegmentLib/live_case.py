@@ -11,6 +11,8 @@ import slicer
 
 from sofa_engine.api import ModelInfo, Session
 from sofa_engine.case import Case
+from sofa_engine.errors import InputError
+from sofa_engine.geometry import Geometry
 from sofa_engine.progress import CancelToken, ProgressCallback
 from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
 from sofa_engine.working_grid import WorkingGrid, to_working
@@ -18,7 +20,8 @@ from SOFASegmentLib.boxes import BoxNodes, readBoxes
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.grids import Edit, GridMap
 from SOFASegmentLib.labels import LabelView
-from SOFASegmentLib.scene_state import CONFIDENCE, SEGMENTATION, SceneState
+from SOFASegmentLib.placement import displacedSentence, gridIn, takeAlong
+from SOFASegmentLib.scene_state import SceneState
 from SOFASegmentLib.segments import Segments, createSegmentationNode
 
 #: Opens a session for a case on its working grid; runs in the background.
@@ -61,12 +64,17 @@ class Saved:
 
     @classmethod
     def of(cls, state: SceneState, segmentationNode: Any, volumeNode: Any, grids: GridMap) -> Saved:
-        """Read a segmentation and its boxes where the volume is now."""
+        """Read a segmentation and its boxes where the volume is now.
+
+        Raises:
+            InputError: the segmentation does not lie on the volume.
+        """
         # What was put under a transform had no session to see it.
         takeAlong(state, segmentationNode, volumeNode)
+        grid = _gridIn(segmentationNode, volumeNode)
         rois = {r: state.boxNodes(r, segmentationNode) for r in SUB_REGIONS}
         boxes = {r: readBoxes(nodes, volumeNode, grids.working) for r, nodes in rois.items()}
-        return cls(Segments(segmentationNode, localGeometry(volumeNode)).readLabels(), boxes)
+        return cls(Segments(segmentationNode, grid).readLabels(), boxes)
 
 
 def openCase(
@@ -123,13 +131,11 @@ def gridsOf(case: Case, volumeNode: Any) -> GridMap:
     return GridMap(WorkingGrid.of(case.geometry), localGeometry(volumeNode))
 
 
-def takeAlong(state: SceneState, segmentationNode: Any, volumeNode: Any) -> None:
-    """Put a segmentation under its volume's transform, with the boxes and the confidence that lie where it lay."""
-    before, now = segmentationNode.GetTransformNodeID(), volumeNode.GetTransformNodeID()
-    confidence = state.get(CONFIDENCE) if segmentationNode is state.get(SEGMENTATION) else None
-    for node in (*state.allBoxNodes(segmentationNode), confidence, segmentationNode) if before != now else ():
-        if node is not None and node.GetTransformNodeID() == before:
-            node.SetAndObserveTransformNodeID(now)
+def _gridIn(segmentationNode: Any, volumeNode: Any) -> Geometry:
+    grid = gridIn(segmentationNode, volumeNode)
+    if grid is None:
+        raise InputError(displacedSentence(segmentationNode, volumeNode))
+    return grid
 
 
 class LiveCase(slicer.util.VTKObservationMixin):
@@ -144,12 +150,16 @@ class LiveCase(slicer.util.VTKObservationMixin):
             volumeNode: the volume whose grid the result is on.
             kept: segmentation node that holds what the session was brought to, and must not be written; None to write
                 what the session found.
+
+        Raises:
+            InputError: the kept segmentation does not lie on the volume any more.
         """
         super().__init__()
         self.state = state
         self.volumeNode = volumeNode
         self.session = opened.session
-        self.grids = opened.grids
+        # A transform that the volume took in meanwhile is in its own coordinates now.
+        self.grids = GridMap(opened.grids.grid, localGeometry(volumeNode))
         self.facts = opened.facts
         self.warnings = opened.warnings
         self.model = opened.model
@@ -159,7 +169,11 @@ class LiveCase(slicer.util.VTKObservationMixin):
         self.segmentationNode = self._segmentationNode() if kept is None else kept
         state.showSegmentation(self.segmentationNode)
         takeAlong(state, self.segmentationNode, volumeNode)
-        segments = Segments(self.segmentationNode, self.grids.reference)
+        if kept is None and gridIn(self.segmentationNode, volumeNode) is None:
+            # All that it holds of SOFA is written anew, and so is where it lies.
+            self.segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+            takeAlong(state, self.segmentationNode, volumeNode)
+        segments = Segments(self.segmentationNode, _gridIn(self.segmentationNode, volumeNode))
         settled = np.zeros(self.grids.reference.shape, np.uint8)
         self.view = LabelView(segments, settled if kept is None else segments.readLabels())
         if kept is None:
@@ -169,7 +183,9 @@ class LiveCase(slicer.util.VTKObservationMixin):
             self.view.settle([Patch(everywhere, settled.copy()), first])
         self.boxNodes = BoxNodes(state, self.volumeNode, self.grids)
         self.showBoxes()
-        self.addObserver(volumeNode, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._onVolumeMoved)
+        moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        self.addObserver(volumeNode, moved, self._onVolumeMoved)
+        self.addObserver(self.segmentationNode, moved, self._onSegmentationMoved)
 
     @property
     def canUndo(self) -> bool:
@@ -236,6 +252,15 @@ class LiveCase(slicer.util.VTKObservationMixin):
 
     def _onVolumeMoved(self, _volumeNode: Any, _event: str) -> None:
         takeAlong(self.state, self.segmentationNode, self.volumeNode)
+        if gridIn(self.segmentationNode, self.volumeNode) is not None:
+            self.grids = GridMap(self.grids.grid, localGeometry(self.volumeNode))
+            self.boxNodes.follow(self.grids)
+
+    def _onSegmentationMoved(self, _segmentationNode: Any, _event: str) -> None:
+        """Read voxels where they are: a transform that the segmentation took in is no work of the user's on them."""
+        grid = gridIn(self.segmentationNode, self.volumeNode)
+        if grid is not None:
+            self.view.segments.geometry = grid
 
     def _segmentationNode(self) -> Any:
         node = self.state.segmentationOn(self.volumeNode)

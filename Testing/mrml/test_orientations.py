@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
 import numpy as np
 import pytest
 import slicer
@@ -9,9 +13,11 @@ import vtk
 
 from fakes import FAKE_SHAPE, fake_case
 from mrml_tools import Bench
+from sofa_engine.errors import OutputError
 from sofa_engine.geometry import Geometry
-from sofa_engine.types import SUB_REGIONS, Box, SubRegion
-from SOFASegmentLib.geometry import boxOfRoi, placeRoi
+from sofa_engine.types import SUB_REGIONS, Box, Modality, SubRegion
+from SOFASegmentLib import Phase, export
+from SOFASegmentLib.geometry import boxOfRoi, localGeometry, placeRoi
 from SOFASegmentLib.scene_state import CONFIDENCE
 
 _CASE, _TRUTH = fake_case()
@@ -184,6 +190,122 @@ def test_volumes_put_under_a_transform_take_the_result_along(scene, benchOn, liv
     assert [node.GetParentTransformNode() for node in results] == [transform] * len(results)
     assert np.allclose(bench.session.geometry.matrix, matrix @ _CASE.geometry.matrix)
     bench.controller.close()
+
+
+def _placed(scene, bench: Bench) -> tuple[Any, np.ndarray]:
+    """Put the volumes under a transform that moves and turns; returns it and its matrix."""
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = _turned(20, 1)
+    matrix[:3, 3] = (5, 30, -10)
+    slicer.util.updateTransformMatrixFromArray(transform, matrix)
+    for volume in bench.nodes.values():
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+    bench.run()
+    return transform, matrix
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_transform_hardened_on_the_volumes_leaves_the_result_in_place(
+    scene, benchOn, tmp_path: Path, live: bool, everything: bool
+):
+    bench: Bench = benchOn()
+    bench.segment()
+    bench.controller.setConfidenceVisible(True)
+    transform, matrix = _placed(scene, bench)
+    before, boxes = bench.labels(), bench.session.boxes()
+    results = [bench.segmentation, bench.state.get(CONFIDENCE), *(bench.roi(r) for r in SUB_REGIONS)]
+    centres = [bench.roi(r).GetCenterWorld() for r in SUB_REGIONS]
+    if not live:
+        bench.controller.close()
+    for node in (*bench.nodes.values(), *(results if everything else ())):
+        node.HardenTransform()
+    if not live:
+        bench = Bench(scene, bench.nodes, bench.makePredictor)
+        bench.controller.resume()
+    bench.run()
+
+    assert np.array_equal(bench.labels(), before)
+    assert np.allclose([bench.roi(r).GetCenterWorld() for r in SUB_REGIONS], centres, atol=0.01)
+    assert {r: bench.boxes(r) for r in SUB_REGIONS} == boxes == bench.session.boxes()
+    assert not bench.controller.canUndo
+    image = nib.load(export.writeLabels(bench.controller, tmp_path / "a.nii.gz"))
+    assert np.allclose(image.affine, matrix @ _CASE.geometry.matrix)
+    assert np.array_equal(np.asarray(image.dataobj).T, before)
+
+    bench.drag(SubRegion.ET, 5)
+    assert (bench.labels() == 4).sum() > (before == 4).sum()
+    bench.nodes[Modality.T1C].SetAndObserveTransformNodeID(transform.GetID())
+    assert [node.GetParentTransformNode() for node in results] == [transform] * len(results)
+    assert bench.failures == []
+    bench.controller.close()
+
+
+def test_a_transform_hardened_on_the_segmentation_alone_is_no_painting(scene, benchOn, tmp_path: Path):
+    bench: Bench = benchOn()
+    bench.segment()
+    _placed(scene, bench)
+    before = bench.labels()
+    bench.segmentation.HardenTransform()
+    bench.drag(SubRegion.ET, 5)
+    bench.controller.undo()
+    bench.run()
+    assert not bench.controller.canUndo
+    assert np.array_equal(bench.session.labels(), before)
+    image = nib.load(export.writeLabels(bench.controller, tmp_path / "a.nii.gz"))
+    assert np.allclose(image.affine, _CASE.geometry.matrix)
+    assert np.array_equal(np.asarray(image.dataobj).T, before)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_result_that_its_volume_was_moved_away_from_is_not_saved_until_it_is_segmented_again(
+    scene, benchOn, tmp_path: Path, live: bool
+):
+    bench: Bench = benchOn()
+    bench.segment()
+    volume = bench.nodes[Modality.T1C]
+    sentence = (
+        "Patient_t1c SOFA segmentation does not lie on Patient_t1c any more; put back the one that was moved, or press"
+        " Segment to segment Patient_t1c again."
+    )
+    if not live:
+        bench.controller.close()
+        bench = Bench(scene, bench.nodes, bench.makePredictor)
+    # As "Center volume" does it: without a transform.
+    for node in bench.nodes.values():
+        node.SetOrigin(31, 35.5, -21.5)
+    if live:
+        with pytest.raises(OutputError, match=sentence):
+            export.writeLabels(bench.controller, tmp_path / "a.nii.gz")
+        assert list(tmp_path.iterdir()) == []
+    else:
+        bench.controller.resume()
+        bench.run()
+        assert bench.failures == [sentence]
+        assert bench.controller.phase is Phase.IDLE
+        bench.failures.clear()
+
+    bench.segment()
+    image = nib.load(export.writeLabels(bench.controller, tmp_path / "a.nii.gz"))
+    assert np.allclose(image.affine, localGeometry(volume).matrix)
+    assert np.array_equal(np.asarray(image.dataobj).T, bench.session.labels())
+    assert {r: bench.boxes(r) for r in SUB_REGIONS} == bench.session.boxes()
+    bench.controller.close()
+
+
+def test_a_finer_geometry_of_segment_editor_keeps_the_result_on_its_volume(benchOn, tmp_path: Path):
+    bench: Bench = benchOn()
+    bench.segment()
+    before = bench.labels()
+    logic = slicer.vtkSlicerSegmentationGeometryLogic()
+    logic.SetInputSegmentationNode(bench.segmentation)
+    logic.SetSourceGeometryNode(bench.nodes[Modality.T1C])
+    logic.SetOversamplingFactor(2)
+    assert logic.CalculateOutputGeometry() == ""
+    logic.SetReferenceImageGeometryInSegmentationNode()
+    assert np.array_equal(
+        np.asarray(nib.load(export.writeLabels(bench.controller, tmp_path / "a.nii.gz")).dataobj).T, before
+    )
 
 
 def test_a_bending_transform_is_refused_with_a_sentence(scene, benchOn):
