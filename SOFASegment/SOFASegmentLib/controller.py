@@ -270,21 +270,21 @@ class SegmentController:
                 lambda cancel, _emit: openCase(
                     case, grids, session, self._openSession, saved, self._tellProgress, cancel
                 ),
-                onDone=lambda opened: self._onOpened(opened, nodes, key, nodes[modality], keep),
+                onDone=lambda opened: self._onOpened(opened, nodes, key, nodes[modality], saved),
                 onFailed=self._onNotOpened,
                 onUnwanted=lambda opened: self._free(opened.session),
             )
         )
 
     def _onOpened(
-        self, opened: Opened, nodes: dict[Modality, Any], key: tuple[Any, ...], volumeNode: Any, kept: Any
+        self, opened: Opened, nodes: dict[Modality, Any], key: tuple[Any, ...], volumeNode: Any, saved: Saved | None
     ) -> None:
         try:
             if self.state.inputs() != nodes:
                 raise InputError(_("The chosen volumes changed while they were segmented; press Segment again."))
-            if kept is not None and kept.GetScene() is None:
+            if saved is not None and saved.node.GetScene() is None:
                 raise InputError(_("The segmentation was removed from the scene; press Segment to start again."))
-            self._show(opened, volumeNode, kept)
+            self._show(opened, volumeNode, saved)
         except Exception as error:
             # Without a case there is something to press; with half of one there would only be Cancel.
             self._drop()
@@ -299,12 +299,12 @@ class SegmentController:
             self.warned.emit(warning)
         self._onChanged(Box((0, 0, 0), self._live.grids.reference.shape))
 
-    def _show(self, opened: Opened, volumeNode: Any, kept: Any) -> None:
+    def _show(self, opened: Opened, volumeNode: Any, saved: Saved | None) -> None:
         previous = self._live
         self._letGo()
         # What was asked of the former case meanwhile, such as a drag of its boxes, must not reach this one.
         self._jobs.overtake(set(Kind))
-        self._live = LiveCase(self.state, opened, volumeNode, kept)
+        self._live = LiveCase(self.state, opened, volumeNode, saved)
         if previous is not None and previous.session is not opened.session:
             self._free(previous.session)
         self._review.follow(self._live)
@@ -312,6 +312,8 @@ class SegmentController:
         self._interaction.changed.connect(self._onChanged)
         self._interaction.failed.connect(self.failed.emit)
         self._interaction.progressed.connect(self._onProgress)
+        # Segment Editor was free while the session was brought to where the scene had been.
+        self._interaction.takeOverEdits()
 
     def _onNotOpened(self, error: SofaError) -> None:
         self._setPhase(Phase.IDLE if self._live is None else Phase.READY)

@@ -19,14 +19,15 @@ class LabelView:
     differ while a preview is shown; the last two differ where the user painted.
     """
 
-    def __init__(self, segments: Segments, settled: np.ndarray) -> None:
+    def __init__(self, segments: Segments, labels: np.ndarray, stamp: tuple[Any, ...]) -> None:
+        """Count what the segments held when they had this stamp as settled; the user may have painted since."""
         self.segments = segments
-        self.settled = settled
-        self._shown = segments.readLabels()
+        self.settled = labels
+        self._shown = labels.copy()
         self._previewed: Box | None = None
         self._touched: set[SubRegion] = set()
         #: Of the segments as they were last written or read; None while they may hold what nobody has looked at.
-        self._stamp: tuple[Any, ...] | None = None
+        self._stamp: tuple[Any, ...] | None = stamp
 
     def suspect(self) -> None:
         """Look at every voxel the next time that `userEdits` is asked."""

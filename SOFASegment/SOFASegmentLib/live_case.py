@@ -57,9 +57,18 @@ class Opened:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a scene held when it was opened again: labels on the reference grid and boxes on the working grid."""
+    """What a scene held when it was gone on with.
 
+    Attributes:
+        node: the segmentation.
+        labels: its voxels, uint8 (D, H, W) on the reference grid.
+        stamp: of its segments when they were read; another one means that somebody painted since.
+        boxes: on the working grid.
+    """
+
+    node: Any
     labels: np.ndarray
+    stamp: tuple[Any, ...]
     boxes: Mapping[SubRegion, tuple[Box, ...]]
 
     @classmethod
@@ -71,10 +80,10 @@ class Saved:
         """
         # What was put under a transform had no session to see it.
         takeAlong(state, segmentationNode, volumeNode)
-        grid = _gridIn(segmentationNode, volumeNode)
+        segments = Segments(segmentationNode, _gridIn(segmentationNode, volumeNode))
         rois = {r: state.boxNodes(r, segmentationNode) for r in SUB_REGIONS}
         boxes = {r: readBoxes(nodes, volumeNode, grids.working) for r, nodes in rois.items()}
-        return cls(Segments(segmentationNode, grid).readLabels(), boxes)
+        return cls(segmentationNode, segments.readLabels(), segments.stamp(), boxes)
 
 
 def openCase(
@@ -141,18 +150,18 @@ def _gridIn(segmentationNode: Any, volumeNode: Any) -> Geometry:
 class LiveCase(slicer.util.VTKObservationMixin):
     """Keeps segments and boxes in the scene as the session has them, and all of it where the volume is."""
 
-    def __init__(self, state: SceneState, opened: Opened, volumeNode: Any, kept: Any = None) -> None:
+    def __init__(self, state: SceneState, opened: Opened, volumeNode: Any, saved: Saved | None = None) -> None:
         """Show a session in the scene.
 
         Args:
             state: the scene's memory; gets a segmentation node if it has none on this grid.
             opened: what the background found.
             volumeNode: the volume whose grid the result is on.
-            kept: segmentation node that holds what the session was brought to, and must not be written; None to write
-                what the session found.
+            saved: what the session was brought to, whose segmentation must not be written: it may hold what was painted
+                since; None to write what the session found.
 
         Raises:
-            InputError: the kept segmentation does not lie on the volume any more.
+            InputError: the saved segmentation does not lie on the volume any more.
         """
         super().__init__()
         self.state = state
@@ -163,24 +172,25 @@ class LiveCase(slicer.util.VTKObservationMixin):
         self.facts = opened.facts
         self.warnings = opened.warnings
         self.model = opened.model
-        self.resumed = kept is not None
+        self.resumed = saved is not None
         self._sessionLabels = opened.labels
         self._steps = 0
-        self.segmentationNode = self._segmentationNode() if kept is None else kept
+        self.segmentationNode = self._segmentationNode() if saved is None else saved.node
         state.showSegmentation(self.segmentationNode)
         takeAlong(state, self.segmentationNode, volumeNode)
-        if kept is None and gridIn(self.segmentationNode, volumeNode) is None:
+        if saved is None and gridIn(self.segmentationNode, volumeNode) is None:
             # All that it holds of SOFA is written anew, and so is where it lies.
             self.segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
             takeAlong(state, self.segmentationNode, volumeNode)
         segments = Segments(self.segmentationNode, _gridIn(self.segmentationNode, volumeNode))
-        settled = np.zeros(self.grids.reference.shape, np.uint8)
-        self.view = LabelView(segments, settled if kept is None else segments.readLabels())
-        if kept is None:
+        if saved is None:
+            self.view = LabelView(segments, segments.readLabels(), segments.stamp())
             whole = Box((0, 0, 0), self._sessionLabels.shape)
-            everywhere = Box((0, 0, 0), settled.shape)
+            nothing = np.zeros(self.grids.reference.shape, np.uint8)
             first = self.grids.toReference(Patch(whole, self._sessionLabels), self._sessionLabels)
-            self.view.settle([Patch(everywhere, settled.copy()), first])
+            self.view.settle([Patch(Box((0, 0, 0), nothing.shape), nothing), first])
+        else:
+            self.view = LabelView(segments, saved.labels, saved.stamp)
         self.boxNodes = BoxNodes(state, self.volumeNode, self.grids)
         self.showBoxes()
         moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
@@ -219,6 +229,11 @@ class LiveCase(slicer.util.VTKObservationMixin):
             self._steps = max(0, self._steps + steps)
         self.facts = facts
         return extent
+
+    @property
+    def sessionLabels(self) -> np.ndarray:
+        """Labels as the session has them, on its working grid, uint8 (D, H, W), values of `SubRegion.label` and 0."""
+        return self._sessionLabels
 
     def updateSurfaces(self) -> None:
         """Bring the surfaces in 3D up to date with what was written since they were last made."""

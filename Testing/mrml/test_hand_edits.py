@@ -7,7 +7,8 @@ import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from mrml_tools import Bench
-from sofa_engine.types import Box, SubRegion
+from sofa_engine.types import Box, Modality, SubRegion
+from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.segments import Segments
 
 #: Inside the brain, outside all tumour and boxes.
@@ -102,6 +103,41 @@ def test_painting_while_a_drag_is_computed_is_not_lost(bench: Bench):
     bench.run()
     assert (bench.labels()[_FAR.slices] == SubRegion.ED.label).all()
     assert np.array_equal(bench.labels(), bench.session.labels())
+
+
+def test_what_is_painted_while_a_scene_is_gone_on_with_is_a_step_of_its_own(bench: Bench):
+    bench.segment()
+    bench.drag(SubRegion.ET, 4)
+    before, node, grid = bench.labels(), bench.segmentation, bench.controller.live.grids.reference
+    bench.controller.close()
+    again = Bench(bench.scene, bench.nodes, bench.makePredictor)
+    again.controller.resume()
+    again.scheduler.step()
+    Segments(node, grid).write(_FAR, np.full(_FAR.shape, SubRegion.ED.label, np.uint8))
+    again.run()
+    assert (again.labels()[_FAR.slices] == SubRegion.ED.label).all()
+    assert np.array_equal(again.labels(), again.session.labels())
+    again.controller.undo()
+    again.run()
+    assert np.array_equal(again.labels(), before)
+    assert not again.controller.canUndo
+    again.controller.close()
+
+
+def test_going_on_where_segments_overlap_changes_nothing(bench: Bench):
+    bench.segment()
+    core = Box((21, 33, 27), (24, 36, 30))
+    bench.controller.close()
+    again = Bench(bench.scene, bench.nodes, bench.makePredictor)
+    segments = Segments(bench.segmentation, localGeometry(bench.nodes[Modality.T1C]))
+    segments.write(core, np.full(core.shape, SubRegion.ET.label, np.uint8), (SubRegion.ET,))
+    masks = {r: segments.read(r) for r in SubRegion}
+    assert (masks[SubRegion.NCR] & masks[SubRegion.ET]).any()
+    again.controller.resume()
+    again.run()
+    assert all(np.array_equal(segments.read(r), masks[r]) for r in SubRegion)
+    assert not again.controller.canUndo
+    again.controller.close()
 
 
 def test_a_segment_that_the_user_deletes_is_emptied_and_comes_back_with_undo(bench: Bench):
