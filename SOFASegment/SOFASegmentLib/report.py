@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sofa_engine import __version__
+from sofa_engine.api import Boxes, ModelInfo
 from sofa_engine.errors import OutputError
-from sofa_engine.types import SUB_REGIONS, LabelScheme
+from sofa_engine.geometry import Geometry
+from sofa_engine.types import SUB_REGIONS, LabelScheme, Modality, SliceConfidence, SubRegion
 from SOFASegmentLib.controller import SegmentController
 from SOFASegmentLib.export import liveCase
 from SOFASegmentLib.i18n import tr as _
 from SOFASegmentLib.insights import Insights
-from SOFASegmentLib.live_case import LiveCase
+from SOFASegmentLib.live_case import Facts, LiveCase
 from SOFASegmentLib.volumes import caseFromVolumes
 
 
@@ -72,10 +75,34 @@ def writeReport(controller: SegmentController, path: Path) -> Path:
     return _write(report, path)
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What was fetched of a session in the background, as `report_dict` asks for it: the main thread never waits."""
+
+    geometry: Geometry
+    model: ModelInfo
+    warnings: tuple[str, ...]
+    facts: Facts
+    insights: Insights
+
+    def boxes(self) -> Boxes:
+        return dict(self.facts.boxes)
+
+    def volumes_ml(self) -> Mapping[str, float]:
+        return self.insights.volumesMl
+
+    def attention(self) -> Mapping[SubRegion, Mapping[Modality, float]]:
+        return self.insights.attention
+
+    def uncertain_slices(self) -> tuple[SliceConfidence, ...]:
+        return self.insights.uncertainSlices
+
+
 def htmlReport(controller: SegmentController, scheme: LabelScheme = LabelScheme.BRATS2020) -> Callable[[Path], Path]:
     """Return what writes the page that `sofa segment --report` makes: volumes, pictures, attention, boxes, the model.
 
-    Everything that it needs is fetched at once; drawing takes seconds and may be done on another thread.
+    Everything that it needs is taken at once, without asking the engine; drawing takes seconds and may be done on
+    another thread. Volumes that were deleted since are not drawn.
 
     Args:
         controller: of a case that has been segmented.
@@ -83,15 +110,17 @@ def htmlReport(controller: SegmentController, scheme: LabelScheme = LabelScheme.
 
     Raises:
         OutputError: there is no result yet, or it is changing.
+        InputError: the volumes do not share one grid any more.
     """
     # What draws pulls in matplotlib, which a panel that shows no report should not wait for.
     from sofa_engine.report import report_dict, write_report
     from sofa_engine.working_grid import to_working
 
-    live, _insights = _measured(controller)
-    reference = next(m for m, node in controller.inputs.items() if node is live.volumeNode)
-    case = caseFromVolumes(controller.inputs, reference)
-    facts, labels = report_dict(live.session, case, scheme=scheme), live.session.labels()
+    live, insights = _measured(controller)
+    inputs = {m: node for m, node in controller.inputs.items() if node.GetScene() is not None}
+    case = caseFromVolumes(inputs, next(m for m, node in inputs.items() if node is live.volumeNode))
+    known = _Known(live.grids.working, live.model, tuple(live.warnings), live.facts, insights)
+    facts, labels = report_dict(known, case, scheme=scheme), live.sessionLabels.copy()
     return lambda path: write_report(path, facts, to_working(case), labels)
 
 

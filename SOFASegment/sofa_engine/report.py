@@ -8,17 +8,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 import numpy as np
 
 import sofa_engine
-from sofa_engine.api import Session
+from sofa_engine.api import Boxes, ModelInfo
 from sofa_engine.box_file import BoxFile
 from sofa_engine.case import Case
+from sofa_engine.geometry import Geometry
 from sofa_engine.report_pictures import COLOURS, attention_chart, outlines
-from sofa_engine.types import SUB_REGIONS, LabelScheme, Modality
+from sofa_engine.types import SUB_REGIONS, LabelScheme, Modality, SliceConfidence, SubRegion
 from sofa_engine.writing import replacing
 
 #: Version of the dictionary's layout.
@@ -26,8 +27,36 @@ REPORT_FORMAT = 1
 _LIBRARIES = ("torch", "timm", "segment-anything", "numpy", "scipy", "SimpleITK")
 
 
+class Reported(Protocol):
+    """What a report says of a `sofa_engine.api.Session`; whoever knows it need not have the session."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Grid of the boxes and slices."""
+
+    @property
+    def model(self) -> ModelInfo:
+        """Which model answered."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences for the user."""
+
+    def boxes(self) -> Boxes:
+        """Boxes of every sub-region."""
+
+    def volumes_ml(self) -> Mapping[str, float]:
+        """Millilitres of NCR, ED, ET, WT and TC."""
+
+    def attention(self) -> Mapping[SubRegion, Mapping[Modality, float]]:
+        """Weight of each sequence per sub-region."""
+
+    def uncertain_slices(self) -> tuple[SliceConfidence, ...]:
+        """Slices worth a look."""
+
+
 def report_dict(
-    session: Session,
+    session: Reported,
     case: Case,
     *,
     scheme: LabelScheme = LabelScheme.BRATS2020,
@@ -37,7 +66,7 @@ def report_dict(
     """Return everything that the report says, of types that JSON has.
 
     Args:
-        session: after its first pass; in this process or in the engine's.
+        session: after its first pass; in this process or in the engine's, or what is known of it.
         case: the volumes as they came, for name, sources and grid.
         scheme: label values of the output.
         timings_s: seconds per stage.

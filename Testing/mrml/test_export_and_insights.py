@@ -139,6 +139,18 @@ def test_the_page_shows_what_the_session_found(bench: Bench, tmp_path: Path):
     assert page.count("data:image/png") >= 2
 
 
+def test_the_page_asks_nothing_of_the_engine_and_leaves_out_a_volume_that_was_deleted(bench: Bench, tmp_path: Path):
+    bench.segment()
+    bench.drag(SubRegion.ET, 4)
+    whole = bench.session.volumes_ml()["WT"]
+    bench.session.close()
+    bench.scene.RemoveNode(bench.nodes[Modality.T2])
+    page = report.htmlReport(bench.controller)(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"{whole:.2f}" in page
+    assert "Patient_flair" in page
+    assert "Patient_t2" not in page
+
+
 def test_dicom_export_is_told_what_is_missing_and_nothing_when_all_is_there(bench: Bench):
     scene, hierarchy = bench.scene, bench.scene.GetSubjectHierarchyNode()
     study = hierarchy.CreateStudyItem(hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "P"), "MR head")
