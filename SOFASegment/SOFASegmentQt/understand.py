@@ -72,7 +72,8 @@ class UnderstandSection:
         ready = controller is not None and controller.phase is Phase.READY
         insights = controller.insights if ready else None
         self._ui.confidenceCheckBox.enabled = ready
-        self._ui.confidenceCheckBox.checked = ready and controller.confidenceVisible()
+        # While a case is segmented again too: unchecking is what the user does to have it taken away.
+        self._ui.confidenceCheckBox.checked = controller is not None and controller.confidenceVisible()
         for name in ("previousSliceButton", "nextSliceButton", "attentionChartButton"):
             getattr(self._ui, name).enabled = insights is not None
         self._fillSlices(insights)

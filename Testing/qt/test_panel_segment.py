@@ -202,10 +202,15 @@ def test_a_click_on_an_uncertain_slice_shows_it(segmented):
         assert segmented.ui.uncertainTable.item(row, 0).text() == f"S: {view.GetSliceOffset():.1f} mm"
 
 
-def test_confidence_is_laid_over_the_views_and_taken_away(segmented):
+def test_confidence_is_laid_over_the_views_and_taken_away(segmented, monkeypatch):
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
     composite = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     composite.SetLayoutName("Red")
     segmented.ui.confidenceCheckBox.click()
+    segmented.wait(composite.GetForegroundVolumeID)
+    segmented.ui.segmentButton.click()
+    segmented.wait(lambda: segmented.ui.segmentButton.text == "Segment again" and segmented.controller.measured)
+    assert segmented.ui.confidenceCheckBox.checked
     segmented.wait(composite.GetForegroundVolumeID)
     segmented.ui.confidenceCheckBox.click()
     assert not composite.GetForegroundVolumeID()
