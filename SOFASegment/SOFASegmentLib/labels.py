@@ -10,13 +10,17 @@ from sofa_engine.types import SUB_REGIONS, Box, Patch, SubRegion
 from SOFASegmentLib.grids import Edit
 from SOFASegmentLib.segments import Segments
 
+#: No label: where the user painted nothing.
+_UNPAINTED = 255
+
 
 class LabelView:
     """Writes patches into the segments and tells the user's own edits from them.
 
     Three label maps (uint8 (D, H, W), labels of `SubRegion.label`) are told apart: what the session has settled
-    (`settled`), what this class last wrote into the segments (`_shown`), and what is in the segments now. The first two
-    differ while a preview is shown; the last two differ where the user painted.
+    (`settled`), what this class last wrote into the segments or found there (`_shown`), and what is in the segments
+    now. The first two differ while a preview is shown; the last two differ where the user painted. What the user
+    painted while the session was busy is kept in a fourth one (`_aside`) and lies over all that is written meanwhile.
     """
 
     def __init__(self, segments: Segments, labels: np.ndarray, stamp: tuple[Any, ...]) -> None:
@@ -24,6 +28,7 @@ class LabelView:
         self.segments = segments
         self.settled = labels
         self._shown = labels.copy()
+        self._aside: np.ndarray | None = None
         self._previewed: Box | None = None
         self._touched: set[SubRegion] = set()
         #: Of the segments as they were last written or read; None while they may hold what nobody has looked at.
@@ -59,14 +64,32 @@ class LabelView:
         self.settle([])
 
     def userEdits(self) -> Edit | None:
-        """Return what the user changed in the segments since they were last written, and take it over as settled.
+        """Return what the user changed in the segments since this was last asked, and take it over as settled.
 
         Asked at the beginning and at the end of every drag, so that it must cost nothing where nobody painted.
+        """
+        self._setAside()
+        if self._aside is None:
+            return None
+        painted, self._aside = self._aside, None
+        extent = Box.of_mask(painted != _UNPAINTED)
+        where = painted[extent.slices] != _UNPAINTED
+        settled = self.settled[extent.slices]
+        settled[where] = painted[extent.slices][where]
+        return Edit(extent, settled.copy(), where)
+
+    def takeTouched(self) -> frozenset[SubRegion]:
+        """Return the sub-regions whose segments were written since this was last asked."""
+        touched, self._touched = frozenset(self._touched), set()
+        return touched
+
+    def _setAside(self) -> None:
+        """Keep what the user painted since the segments were last written or read.
 
         Where the user let segments overlap, the one that was changed counts and the other is cut.
         """
         if self._stamp is not None and self._stamp == self.segments.stamp():
-            return None
+            return
         self._stamp = self.segments.stamp()
         edited = self._shown.copy()
         masks = {r: self.segments.read(r) for r in SUB_REGIONS}
@@ -77,21 +100,20 @@ class LabelView:
         different = edited != self._shown
         extent = Box.of_mask(different)
         if extent is None:
-            return None
-        where, labels = different[extent.slices], edited[extent.slices]
-        self.settled[extent.slices][where] = labels[where]
-        self._shown[extent.slices] = labels
-        self.segments.write(extent, labels)
+            return
+        if self._aside is None:
+            self._aside = np.full_like(edited, _UNPAINTED)
+        self._aside[different] = edited[different]
+        self._shown = edited
+        self.segments.write(extent, edited[extent.slices])
         self._stamp = self.segments.stamp()
-        return Edit(extent, labels.copy(), where.copy())
-
-    def takeTouched(self) -> frozenset[SubRegion]:
-        """Return the sub-regions whose segments were written since this was last asked."""
-        touched, self._touched = frozenset(self._touched), set()
-        return touched
 
     def _show(self, extent: Box, labels: np.ndarray) -> None:
-        """Write into the segments the smallest extent that differs from what they hold."""
+        """Write into the segments the smallest extent that differs from what they hold, but for what was painted."""
+        self._setAside()
+        if self._aside is not None:
+            aside = self._aside[extent.slices]
+            labels = np.where(aside == _UNPAINTED, labels, aside)
         before = self._shown[extent.slices]
         differs = Box.of_mask(before != labels)
         if differs is None:
@@ -105,7 +127,6 @@ class LabelView:
             tuple(a + b for a, b in zip(extent.lower, differs.lower, strict=True)),
             tuple(a + b for a, b in zip(extent.lower, differs.upper, strict=True)),
         )
-        unpainted = self._stamp is not None and self._stamp == self.segments.stamp()
         self.segments.write(inVolume, new, touched)
-        self._stamp = self.segments.stamp() if unpainted else None
+        self._stamp = self.segments.stamp()
         before[differs.slices] = new

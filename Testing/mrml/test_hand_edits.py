@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+import pytest
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from mrml_tools import Bench
-from sofa_engine.types import Box, Modality, SubRegion
+from sofa_engine.errors import SofaError
+from sofa_engine.types import Box, Modality, Patch, SubRegion
 from SOFASegmentLib.geometry import localGeometry
 from SOFASegmentLib.segments import Segments
 
@@ -103,6 +109,83 @@ def test_painting_while_a_drag_is_computed_is_not_lost(bench: Bench):
     bench.run()
     assert (bench.labels()[_FAR.slices] == SubRegion.ED.label).all()
     assert np.array_equal(bench.labels(), bench.session.labels())
+
+
+#: Oedema in the box of the enhancing tumour that `_refine` draws, which becomes enhancing tumour.
+_IN_BOX = Box((20, 30, 41), (24, 38, 42))
+
+
+def _refine(bench: Bench, millimetres: float) -> None:
+    """Drag the box of the enhancing tumour and let go; the refinement waits for its turn."""
+    roi = bench.roi(SubRegion.ET)
+    bench.grab(roi)
+    bench.grow(roi, millimetres)
+    bench.letGo(roi)
+    bench.scheduler.step()
+
+
+def _refined(bench: Bench, millimetres: float) -> np.ndarray:
+    """What a drag makes of the labels; it is undone again."""
+    bench.drag(SubRegion.ET, millimetres)
+    labels = bench.labels()
+    bench.controller.undo()
+    bench.run()
+    return labels
+
+
+@pytest.mark.parametrize("shown", range(3))
+def test_a_stroke_beside_what_a_drag_takes_away_is_kept_as_a_step_of_its_own(bench: Bench, shown: int):
+    bench.segment()
+    before, dragged = bench.labels(), _refined(bench, -4)
+    middle = before.shape[0] // 2
+    reach = Box.of_mask((before != dragged)[middle : middle + 1])
+    oedema = (before == dragged)[middle] & (before == SubRegion.ED.label)[middle]
+    y, x = next(v for v in np.argwhere(oedema) if np.all(v >= reach.lower[1:]) and np.all(v < reach.upper[1:]))
+    stroke = Box((middle, int(y), int(x)), (middle + 1, int(y) + 1, int(x) + 1))
+
+    _refine(bench, -4)
+    for _ in range(shown):
+        bench.scheduler.step()
+    bench.paint(SubRegion.ET, stroke)
+    bench.run()
+    expected = dragged.copy()
+    expected[stroke.slices] = SubRegion.ET.label
+    for labels in (expected, dragged, before):
+        assert np.array_equal(bench.labels(), labels)
+        assert np.array_equal(bench.session.labels(), labels)
+        bench.controller.undo()
+        bench.run()
+    assert not bench.controller.canUndo
+
+
+def test_what_is_erased_where_a_drag_is_being_computed_stays_erased(bench: Bench):
+    bench.segment()
+    assert (bench.labels()[_IN_BOX.slices] == SubRegion.ED.label).all()
+    assert (_refined(bench, 6)[_IN_BOX.slices] == SubRegion.ET.label).all()
+    _refine(bench, 6)
+    bench.paint(SubRegion.ED, _IN_BOX, erase=True)
+    bench.run()
+    assert not bench.labels()[_IN_BOX.slices].any()
+    assert not bench.session.labels()[_IN_BOX.slices].any()
+
+
+def test_strokes_stay_where_a_refinement_that_showed_the_same_fails(bench: Bench, monkeypatch):
+    bench.segment()
+    before, refine = bench.labels(), bench.session.refine
+
+    def failing(*args: Any, **kwargs: Any) -> Iterator[Patch]:
+        yield from itertools.islice(refine(*args, **kwargs), 6)
+        raise SofaError("The engine stopped.")
+
+    monkeypatch.setattr(bench.session, "refine", failing)
+    _refine(bench, 6)
+    bench.paint(SubRegion.ET, _IN_BOX)
+    bench.run()
+    assert bench.failures == ["The engine stopped."]
+    expected = before.copy()
+    expected[_IN_BOX.slices] = SubRegion.ET.label
+    assert np.array_equal(bench.labels(), expected)
+    assert np.array_equal(bench.session.labels(), expected)
 
 
 def test_what_is_painted_while_a_scene_is_gone_on_with_is_a_step_of_its_own(bench: Bench):
