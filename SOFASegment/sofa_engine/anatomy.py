@@ -119,9 +119,9 @@ def _doubtful_core(probabilities: np.ndarray, present: np.ndarray, tau: float) -
     """Return the voxels of a tumour where oedema is likelier than core, but not by much, bool (D, H, W)."""
     doubtful = np.zeros(probabilities.shape[1:], dtype=bool)
     for z in np.flatnonzero(present.any(axis=0)):
-        core, oedema, enhancing = probabilities[:, z].astype(np.float32)
+        core, oedema, enhancing = parts = probabilities[:, z].astype(np.float32)
         doubtful[z] = (oedema >= core) & (_FAVOUR * core > np.maximum(oedema, enhancing))
-        doubtful[z] &= core + oedema + enhancing > _TUMOUR * tau
+        doubtful[z] &= np.sum(parts * present[:, z, None, None], axis=0) > _TUMOUR * tau
     return doubtful
 
 

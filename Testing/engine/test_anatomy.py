@@ -70,6 +70,8 @@ def test_oedema_outside_the_rim_is_not_doubted_for_core_that_cannot_be_there():
 def test_doubts_about_what_was_not_found_in_a_slice_add_up_to_nothing():
     probabilities = blank()
     probabilities[:, 5, 20, 20] = (0.5, 0.4, 0.0)
+    # Core at least half as likely as oedema, which alone is too faint to be tumour.
+    probabilities[:, 5, 30, 30] = (0.2, 0.3, 0.0)
     present = EVERYWHERE.copy()
     present[NCR, 5] = False
     assert not settled(probabilities, present=present).any()
