@@ -138,10 +138,12 @@ class Interaction(slicer.util.VTKObservationMixin):
         """Undo, or redo if `forward`."""
         self._jobs.overtake({Kind.PREVIEW, Kind.INSIGHTS})
         self.takeOverEdits()
-        session = self._live.session
+        session, live = self._live.session, self._live
 
         def work(_cancel: CancelToken, _emit: Any) -> tuple[Patch | None, Facts]:
-            patch = session.redo() if forward else session.undo()
+            # Asked now and not when the key was pressed: jobs that waited before this one have been counted by now.
+            possible = forward or live.hasSteps
+            patch = (session.redo() if forward else session.undo()) if possible else None
             return patch, Facts.of(session)
 
         def done(result: tuple[Patch | None, Facts]) -> None:

@@ -200,7 +200,12 @@ class LiveCase(slicer.util.VTKObservationMixin):
     @property
     def canUndo(self) -> bool:
         """Whether there is a step to undo that was made since the case was opened here."""
-        return self._steps > 0 and self.facts.canUndo
+        return self.hasSteps and self.facts.canUndo
+
+    @property
+    def hasSteps(self) -> bool:
+        """Whether steps were made since the case was opened here; those before are work that was saved."""
+        return self._steps > 0
 
     @property
     def canRedo(self) -> bool:
@@ -245,8 +250,10 @@ class LiveCase(slicer.util.VTKObservationMixin):
         if edit is None:
             return None
         patch = self.grids.toWorking(edit, self._sessionLabels)
-        if patch is not None:
-            self._sessionLabels[patch.extent.slices] = patch.labels
+        # What the session holds already is no step of it, and must not be counted as one.
+        if patch is None or np.array_equal(patch.labels, self._sessionLabels[patch.extent.slices]):
+            return None
+        self._sessionLabels[patch.extent.slices] = patch.labels
         return patch
 
     def editTaken(self, facts: Facts) -> None:

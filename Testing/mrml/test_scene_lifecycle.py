@@ -65,6 +65,31 @@ def test_a_saved_scene_is_opened_and_dragged_on(bench: Bench, app, tmp_path: Pat
     again.controller.close()
 
 
+def test_quick_undos_of_a_scene_that_was_gone_on_with_stop_at_what_was_saved(bench: Bench):
+    bench.segment()
+    bench.drag(SubRegion.ET, 5)
+    bench.paint(SubRegion.ED, Box((20, 60, 20), (23, 64, 24)))
+    bench.run()
+    saved, boxes = bench.labels(), bench.session.boxes()
+    bench.controller.close()
+    again = Bench(bench.scene, bench.nodes, bench.makePredictor)
+    again.controller.resume()
+    again.run()
+    again.drag(SubRegion.ET, -3)
+    dragged = again.labels()
+    for _ in range(3):
+        again.controller.undo()
+    again.run()
+    assert np.array_equal(again.labels(), saved)
+    assert again.session.boxes() == boxes
+    for _ in range(3):
+        again.controller.redo()
+    again.run()
+    assert np.array_equal(again.labels(), dragged)
+    assert again.controller.canUndo and not again.controller.canRedo
+    again.controller.close()
+
+
 def test_a_change_after_saving_is_offered_for_saving(bench: Bench, tmp_path: Path):
     bench.segment()
     node = bench.segmentation
