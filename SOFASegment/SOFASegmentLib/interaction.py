@@ -135,23 +135,41 @@ class Interaction(slicer.util.VTKObservationMixin):
         self._jobs.submit(Job(Kind.REFINE, work, subRegion, show, done, lambda error: self._undone(error, subRegion)))
 
     def travel(self, *, forward: bool) -> None:
-        """Undo, or redo if `forward`."""
+        """Undo, or redo if `forward`; a step that would change what is locked is not taken."""
         self._jobs.overtake({Kind.PREVIEW, Kind.INSIGHTS})
         self.takeOverEdits()
-        session, live = self._live.session, self._live
+        locked = self._live.state.locked
 
-        def work(_cancel: CancelToken, _emit: Any) -> tuple[Patch | None, Facts]:
-            # Asked now and not when the key was pressed: jobs that waited before this one have been counted by now.
-            possible = forward or live.hasSteps
-            patch = (session.redo() if forward else session.undo()) if possible else None
-            return patch, Facts.of(session)
+        def work(_cancel: CancelToken, _emit: Any) -> tuple[Patch | None, Facts, SubRegion | None]:
+            return self._step(forward, locked)
 
-        def done(result: tuple[Patch | None, Facts]) -> None:
-            patch, facts = result
+        def done(result: tuple[Patch | None, Facts, SubRegion | None]) -> None:
+            patch, facts, keeper = result
+            if keeper is not None:
+                sentence = _("{subRegion} is locked; unlock it to undo or redo this step.")
+                self.failed.emit(sentence.format(subRegion=titleOf(keeper)))
+                return
             patches = [] if patch is None else [patch]
             self._changedTo(self._live.settle(patches, facts, steps=1 if forward else -1), SUB_REGIONS)
 
         self._jobs.submit(Job(Kind.HISTORY, work, onDone=done, onFailed=self._fail))
+
+    def _step(self, forward: bool, locked: frozenset[SubRegion]) -> tuple[Patch | None, Facts, SubRegion | None]:
+        """Take a step of the session's history and return what it changed; runs in the background.
+
+        What a step changes is known once it is taken. One that changes a locked sub-region, which is returned, is taken
+        back: a step there and back leaves every bit as it was.
+        """
+        session, live = self._live.session, self._live
+        there, back = (session.redo, session.undo) if forward else (session.undo, session.redo)
+        # Asked now and not when the key was pressed: jobs that waited before this one have been counted by now.
+        patch = there() if forward or live.hasSteps else None
+        facts = Facts.of(session)
+        changed = frozenset() if patch is None else live.changed(patch, facts)
+        keeper = next((r for r in SUB_REGIONS if r in changed & locked), None)
+        if keeper is not None:
+            back()
+        return patch, facts, keeper
 
     def takeOverEdits(self) -> None:
         """Hand over to the session what the user painted, at once if it is not busy changing the segmentation."""

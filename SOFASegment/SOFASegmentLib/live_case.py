@@ -212,6 +212,13 @@ class LiveCase(slicer.util.VTKObservationMixin):
         """Whether there is a step to redo."""
         return self.facts.canRedo
 
+    def changed(self, patch: Patch, facts: Facts) -> frozenset[SubRegion]:
+        """Return the sub-regions whose voxels or boxes differ between what is settled and a step that is not yet."""
+        before = self._sessionLabels[patch.extent.slices]
+        different = before != patch.labels
+        values = {*np.unique(before[different]), *np.unique(patch.labels[different])}
+        return frozenset(r for r in SUB_REGIONS if r.label in values or facts.boxes[r] != self.facts.boxes[r])
+
     def preview(self, patch: Patch) -> None:
         """Show a patch of the session's grid that is not settled."""
         self.view.preview(self.grids.toReference(patch, self._sessionLabels))

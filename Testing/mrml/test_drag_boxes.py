@@ -77,6 +77,44 @@ def test_a_locked_segment_gives_up_nothing(bench: Bench):
     assert bench.roi(SubRegion.ED).GetLocked()
 
 
+def test_undo_and_redo_do_not_change_what_was_locked_since(bench: Bench):
+    bench.segment()
+    before = bench.labels()
+    bench.drag(SubRegion.ET, 6)
+    dragged, boxes = bench.labels(), bench.session.boxes()
+    bench.controller.setLocked(SubRegion.ET, True)
+    bench.controller.undo()
+    bench.run()
+    assert bench.failures == ["Enhancing tumour is locked; unlock it to undo or redo this step."]
+    assert np.array_equal(bench.labels(), dragged)
+    assert np.array_equal(bench.session.labels(), dragged)
+    assert {r: bench.boxes(r) for r in SUB_REGIONS} == boxes == bench.session.boxes()
+    assert bench.controller.canUndo and not bench.controller.canRedo
+
+    bench.controller.setLocked(SubRegion.ET, False)
+    bench.controller.undo()
+    bench.run()
+    assert np.array_equal(bench.labels(), before)
+    bench.controller.setLocked(SubRegion.ET, True)
+    bench.controller.redo()
+    bench.run()
+    assert np.array_equal(bench.labels(), before)
+    assert len(bench.failures) == 2
+    assert bench.controller.canRedo and not bench.controller.canUndo
+
+
+def test_a_step_that_leaves_what_is_locked_alone_is_undone(bench: Bench):
+    bench.segment()
+    bench.controller.setLocked(SubRegion.NCR, True)
+    before = bench.labels()
+    bench.drag(SubRegion.ET, 6)
+    assert not np.array_equal(bench.labels(), before)
+    bench.controller.undo()
+    bench.run()
+    assert np.array_equal(bench.labels(), before)
+    assert bench.failures == []
+
+
 def test_a_locked_box_that_is_moved_by_code_goes_back_and_says_why(bench: Bench):
     bench.segment()
     bench.controller.setLocked(SubRegion.ED, True)
