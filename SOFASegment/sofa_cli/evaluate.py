@@ -31,7 +31,7 @@ def evaluate(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("evaluation"),
     folds: Annotated[Path | None, typer.Option(help="File of folds; only the validation cases of --fold.")] = None,
-    fold: Annotated[int, typer.Option(min=0, help="Which fold.")] = 0,
+    fold: Annotated[int | None, typer.Option(min=0, help="Which fold of --folds; 0 where left out.")] = None,
     case: Annotated[list[str] | None, typer.Option(help="Only these cases.")] = None,
     against: Annotated[Path | None, typer.Option(help="Folder of another evaluation to test against.")] = None,
     edits: Annotated[int, typer.Option(min=0, help="Simulate so many corrected boxes per case.")] = 0,
@@ -148,11 +148,11 @@ def _protocols(names: Sequence[str]) -> list[Protocol]:
         raise InputError(f"There is no protocol like that ({error}); choose among {known}.") from error
 
 
-def _cases(dataset: Path, folds: Path | None, fold: int, names: Sequence[str] | None) -> list[TrainingCase]:
+def _cases(dataset: Path, folds: Path | None, fold: int | None, names: Sequence[str] | None) -> list[TrainingCase]:
     """Return the usable cases that were asked for.
 
     Raises:
-        InputError: one of them cannot be used, is not there, or is there twice.
+        InputError: one of them cannot be used, is not there, or is there twice, or a fold has no file of folds.
     """
     from sofa_cli.console import say_warning
     from sofa_engine.errors import InputError
@@ -160,14 +160,16 @@ def _cases(dataset: Path, folds: Path | None, fold: int, names: Sequence[str] | 
     from sofa_training.checks import Severity, check_cases
     from sofa_training.folds import read_folds
 
+    if fold is not None and folds is None:
+        raise InputError(f"--fold {fold} needs --folds, the file of the folds; without both all cases are measured.")
     found = find_cases(dataset)
     cases = {case.name: case for case in found}
     wanted = list(names) if names else list(cases)
     if folds is not None:
-        lists = read_folds(folds)
-        if fold >= len(lists):
-            raise InputError(f"{folds} has folds 0 to {len(lists) - 1}, not {fold}.")
-        wanted = [name for name in lists[fold].validation if not names or name in names]
+        lists, number = read_folds(folds), fold or 0
+        if number >= len(lists):
+            raise InputError(f"{folds} has folds 0 to {len(lists) - 1}, not {number}.")
+        wanted = [name for name in lists[number].validation if not names or name in names]
     missing = [name for name in wanted if name not in cases]
     if missing or not wanted:
         raise InputError(f"{dataset} has no case {missing[0] if missing else 'that was asked for'}.")

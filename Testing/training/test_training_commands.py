@@ -13,7 +13,7 @@ from sofa_cli.main import app
 from sofa_training.config import dump_config
 from sofa_training.evaluation import CaseResult
 from sofa_training.experiment import ROWS
-from sofa_training.folds import make_folds, read_folds, write_folds
+from sofa_training.folds import Fold, make_folds, read_folds, write_folds
 from sofa_training.metrics import RegionScore
 from sofa_training.prepared import read_folder
 from sofa_training.protocols import Protocol
@@ -120,6 +120,7 @@ def test_a_configuration_can_be_shown_and_a_typo_in_it_ends_with_a_sentence(sofa
         (["--protocol", "automatic"], "auto, box3d, oracle"),
         (["--case", "nobody"], "has no case nobody"),
         (["--folds", "nowhere.json"], "is not a list of folds"),
+        (["--fold", "1"], "--fold 1 needs --folds, the file of the folds"),
         (["--against", "nowhere"], "is not the table of an evaluation"),
         (["--out", "/dev/null/here"], "cannot be created"),
     ],
@@ -127,6 +128,12 @@ def test_a_configuration_can_be_shown_and_a_typo_in_it_ends_with_a_sentence(sofa
 def test_an_evaluation_that_cannot_be_done_ends_with_a_sentence(sofa, brats_folder: Path, arguments, words: str):
     result = sofa("evaluate", brats_folder, *arguments)
     assert result.exit_code == 2 and words in " ".join(result.output.split())
+
+
+def test_a_file_of_folds_alone_means_its_first_fold(sofa, brats_folder: Path, tmp_path: Path):
+    write_folds([Fold((), ("nobody",)), Fold((), ("BraTS2021_00000",))], tmp_path / "folds.json")
+    result = sofa("evaluate", brats_folder, "--folds", tmp_path / "folds.json")
+    assert result.exit_code == 2 and "has no case nobody" in " ".join(result.output.split())
 
 
 def test_a_row_of_the_experiment_runs_alone_resumes_and_prints_its_tables(sofa, tmp_path: Path):
