@@ -96,7 +96,7 @@ class Interaction(slicer.util.VTKObservationMixin):
             Job(
                 Kind.INSIGHTS,
                 lambda _cancel, _emit: session.lesion_boxes(subRegion),
-                onDone=lambda boxes: self.refineWith(subRegion, lambda _live: boxes),
+                onDone=lambda boxes: self.refineWith(subRegion, lambda _live: _anyLesion(boxes)),
                 onFailed=self._fail,
             )
         )
@@ -290,6 +290,17 @@ class Interaction(slicer.util.VTKObservationMixin):
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
+
+
+def _anyLesion(boxes: tuple[Box, ...]) -> tuple[Box, ...]:
+    """Return the boxes of lesions; without any, refining would empty the sub-region.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not boxes:
+        raise InputError(_("No lesion is large enough for a box of its own."))
+    return boxes
 
 
 def lockedSentence(subRegion: SubRegion) -> str:

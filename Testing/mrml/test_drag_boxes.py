@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mrml_tools import Bench, digest
-from sofa_engine.types import SUB_REGIONS, SubRegion
+from sofa_engine.types import SUB_REGIONS, Box, SubRegion
 from SOFASegmentLib import Phase
 
 
@@ -310,6 +310,20 @@ def test_several_lesions_get_a_box_each(bench: Bench):
     assert len(boxes) == len(bench.state.boxNodes(SubRegion.ET)) == 2
     assert boxes == bench.session.boxes()[SubRegion.ET]
     assert np.array_equal(bench.labels(), bench.session.labels())
+
+
+def test_lesions_too_small_for_a_box_each_stay_as_they_are(bench: Bench):
+    bench.segment()
+    bench.paint(SubRegion.NCR, Box((0, 0, 0), bench.labels().shape), erase=True)
+    bench.paint(SubRegion.NCR, Box((20, 33, 27), (22, 36, 30)))
+    bench.run()
+    before, boxes = bench.labels(), bench.session.boxes()
+    assert (before == SubRegion.NCR.label).sum() == 18
+    bench.controller.splitLesions(SubRegion.NCR)
+    bench.run()
+    assert bench.failures == ["No lesion is large enough for a box of its own."]
+    assert np.array_equal(bench.labels(), before)
+    assert {r: bench.boxes(r) for r in SUB_REGIONS} == boxes == bench.session.boxes()
 
 
 def test_a_box_dragged_out_of_the_volume_empties_the_sub_region(bench: Bench):
