@@ -43,8 +43,9 @@ def evaluate(
     """Segment every case through the session that clinicians use, and compare with the truth.
 
     Writes cases.csv, summary.csv, report.html, and a CSV each for tests, corrections and reliability where they were
-    asked for. Each protocol has a table of its own, with the control that reads no image beside it. A case that cannot
-    be read or segmented is said, left out and listed in failed.csv; the exit code then is 2.
+    asked for; what an earlier evaluation left of these in OUT is removed. Each protocol has a table of its own, with
+    the control that reads no image beside it. A case that cannot be read or segmented is said, left out and listed in
+    failed.csv; the exit code then is 2.
     """
     from sofa_cli.console import say_warning
     from sofa_engine.errors import InputError
@@ -53,13 +54,15 @@ def evaluate(
     from sofa_engine.weights import default_checkpoint
     from sofa_training.evaluation import CaseResult, EvaluationOptions, FailedCase
     from sofa_training.evaluation import evaluate as measure
-    from sofa_training.report import CASES, check_comparable, compare_with, make_folder, write_report
+    from sofa_training.report import CASES, check_comparable, compare_with, forget_report, make_folder, write_report
     from sofa_training.seen import cases_trained_on
     from sofa_training.summary import write_case_table
 
     chosen = _protocols(protocol or ["auto"])
     cases = _cases(dataset, folds, fold, case)
     if against is not None:
+        if against.resolve() == out.resolve():
+            raise InputError(f"{against} cannot be compared with itself; give this evaluation another --out.")
         check_comparable(against, [each.name for each in cases], chosen)
     make_folder(out)
     seen = cases_trained_on(weights or default_checkpoint(), [each.name for each in cases])
@@ -76,6 +79,7 @@ def evaluate(
         predictor = MirroredPredictor(load_predictor(weights, device), load_predictor(weights, device))
     else:
         predictor = load_predictor(weights, device)
+    forget_report(out)
     options = EvaluationOptions(tuple(chosen), distances=distances, edits=edits, reliability=reliability)
     measured: list[CaseResult] = []
 

@@ -25,6 +25,7 @@ from sofa_training.summary import Mean, RegionSummary, read_case_table, summaris
 CASES, SUMMARY, REPORT = "cases.csv", "summary.csv", "report.html"
 COMPARISONS, EDITS, RELIABILITY = "comparisons.csv", "edits.csv", "reliability.csv"
 FAILED = "failed.csv"
+_WRITTEN = (CASES, SUMMARY, REPORT, COMPARISONS, EDITS, RELIABILITY, FAILED)
 #: Dice that a corrected case should reach.
 TARGET_DICE = 0.85
 _NOTHING_IN_COMMON = "{} has no case in common with this evaluation under the same protocol."
@@ -102,6 +103,22 @@ def make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out} cannot be created ({error.strerror}); choose another folder.") from error
+
+
+def forget_report(out: Path) -> None:
+    """Remove what an earlier evaluation left in a folder: not every evaluation writes every file.
+
+    Raises:
+        OutputError: a file cannot be removed.
+    """
+    for name in _WRITTEN:
+        try:
+            (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{out / name} is of an earlier evaluation and cannot be removed ({error.strerror}); choose another "
+                "folder."
+            ) from error
 
 
 def check_comparable(other: Path, cases: Collection[str], protocols: Collection[Protocol]) -> None:

@@ -86,6 +86,46 @@ def test_where_every_case_fails_there_is_no_report(dataset: Path, weights: Path,
     assert not (tmp_path / "out/report.html").exists() and not (tmp_path / "out/summary.csv").exists()
 
 
+LEFT = ("summary.csv", "report.html", "failed.csv", "comparisons.csv", "edits.csv", "reliability.csv")
+
+
+def _leave_earlier_report(out: Path) -> Path:
+    """Write what an earlier evaluation with everything left, and a file of the user's own."""
+    out.mkdir()
+    for name in ("cases.csv", *LEFT, "notes.txt"):
+        (out / name).write_text("of before", encoding="utf-8")
+    return out
+
+
+def test_nothing_of_an_earlier_evaluation_stays_beside_the_new_numbers(dataset: Path, weights: Path, tmp_path: Path):
+    out = _leave_earlier_report(tmp_path / "out")
+    code, words = _evaluate(dataset, tmp_path / "nowhere.safetensors", out)
+    assert code == 2 and all((out / name).exists() for name in LEFT), "nothing was measured, so nothing is lost"
+    code, words = _evaluate(dataset, weights, out, "--case", "case0")
+    assert code == 0, words
+    assert sorted(path.name for path in out.iterdir()) == ["cases.csv", "notes.txt", "report.html", "summary.csv"]
+    assert "of before" not in (out / "report.html").read_text(encoding="utf-8")
+    code, words = _evaluate(dataset, weights, out, "--case", "case0", "--against", out)
+    assert code == 2 and "cannot be compared with itself; give this evaluation another --out" in words
+    assert (out / "report.html").exists()
+
+
+def test_an_interrupted_evaluation_leaves_its_own_cases_and_no_earlier_report(
+    dataset: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, measure = _leave_earlier_report(tmp_path / "out"), evaluation._measure
+
+    def interrupted(files, *more):
+        if files.name == "case1":
+            raise KeyboardInterrupt
+        return measure(files, *more)
+
+    monkeypatch.setattr(evaluation, "_measure", interrupted)
+    code, _ = _evaluate(dataset, weights, out)
+    assert code == 130 and {row["case"] for row in _rows(out / "cases.csv")} == {"case0"}
+    assert sorted(path.name for path in out.iterdir()) == ["cases.csv", "notes.txt"]
+
+
 def test_two_cases_of_one_name_are_refused(dataset: Path, weights: Path, tmp_path: Path):
     shutil.copytree(dataset / "case1", dataset / "again" / "case1")
     (tmp_path / "cases.csv").write_text(
