@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sofa_engine.errors import InputError, OutputError
-from sofa_training.config import TrainingConfig, dump_config, load_config
+from sofa_engine.writing import replacing
+from sofa_training.config import TrainingConfig, dump_config, load_config, read_toml
 from sofa_training.distributed import Process
 from sofa_training.state import FILE as STATE
 
@@ -27,10 +28,15 @@ def resume_config(out: Path, changes: Mapping[str, Any] | None = None) -> Traini
             `run.accumulate` follows, so that a step of the optimiser keeps its slices.
 
     Raises:
-        InputError: `out` is no run, or a change is not allowed or wrong.
+        InputError: `out` is no run, its configuration is empty, or a change is not allowed or wrong.
     """
     if not (out / CONFIG).is_file():
         raise InputError(f"{out} is no training run: it has no {CONFIG}.")
+    # Every value has a default, so nothing at all would be a configuration: of a run that trains on all cases.
+    if not read_toml(out / CONFIG):
+        raise InputError(
+            f"{out / CONFIG} is empty, so what the run was started with is lost; start a new run in another folder."
+        )
     before = load_config(out / CONFIG)
     changes = dict(changes or {})
     other = next((key for key in changes if key not in MAY_CHANGE), None)
@@ -61,11 +67,18 @@ def prepare_folder(config: TrainingConfig, out: Path, process: Process, *, resum
         raise InputError(f"{out} holds a run already; resume it, or choose another folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG).write_text(dump_config(config), encoding="utf-8")
+        _write_config(dump_config(config), out / CONFIG)
         if not resume and config.data.folds is not None and config.data.folds.resolve() != (out / FOLDS).resolve():
             shutil.copyfile(config.data.folds, out / FOLDS)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error.strerror}); choose another folder.") from error
+
+
+def _write_config(text: str, path: Path) -> None:
+    """Write a configuration that is not there yet; the one before stays until the new one is whole."""
+    if not _reads(path, text):
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def _came_to_nothing(out: Path) -> bool:
@@ -73,6 +86,14 @@ def _came_to_nothing(out: Path) -> bool:
     if any((out / name).exists() for name in (STATE, BEST, LAST)):
         return False
     try:
-        return (out / CONFIG).read_text(encoding="utf-8") == dump_config(load_config(out / CONFIG))
-    except (InputError, OSError, UnicodeDecodeError):
+        return _reads(out / CONFIG, dump_config(load_config(out / CONFIG)))
+    except InputError:
+        return False
+
+
+def _reads(path: Path, text: str) -> bool:
+    """Whether a file has this text and nothing else."""
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
         return False

@@ -10,10 +10,11 @@ import torch
 from typer.testing import CliRunner
 
 from sofa_cli.main import app
-from sofa_engine.errors import InputError, SofaError
+from sofa_engine.errors import InputError, OutputError, SofaError
 from sofa_training.config import dump_config, load_config
+from sofa_training.distributed import Process
 from sofa_training.failures import TrainingFailedError
-from sofa_training.run_folder import resume_config
+from sofa_training.run_folder import prepare_folder, resume_config
 from sofa_training.runlog import read_log
 from sofa_training.step import TrainingStep
 from sofa_training.trainer import train
@@ -135,6 +136,28 @@ def test_settings_that_a_resumed_run_cannot_use_leave_its_configuration_as_it_wa
     with pytest.raises(SofaError):
         train(resume_config(out, {"run.epochs": 2}), out, resume=True)
     assert (out / "config.toml").read_bytes() == before
+
+
+def test_a_full_disk_never_costs_a_run_its_configuration(tiny, tmp_path: Path, monkeypatch):
+    alone, file = Process(0, 1, torch.device("cpu")), tmp_path / "config.toml"
+    prepare_folder(tiny(), tmp_path, alone, resume=False)
+    before = file.read_bytes()
+
+    def full(path: Path, text: str, **_) -> None:
+        path.write_bytes(text[:20].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    prepare_folder(tiny(), tmp_path, alone, resume=True)  # nothing has changed, so nothing is written
+    with pytest.raises(OutputError, match="No space left"):
+        prepare_folder(tiny(run__epochs=9), tmp_path, alone, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"] and file.read_bytes() == before
+
+
+def test_an_empty_configuration_is_no_configuration_to_resume_with(tmp_path: Path):
+    (tmp_path / "config.toml").touch()
+    with pytest.raises(InputError, match="is empty, so what the run was started with is lost"):
+        resume_config(tmp_path)
 
 
 def test_a_configuration_that_somebody_wrote_by_hand_is_not_overwritten(tiny, tmp_path: Path):
