@@ -9,14 +9,14 @@ import typer
 
 app = typer.Typer(help="Train the localiser, and add it to a checkpoint.", no_args_is_help=True)
 
-Prepared = Annotated[Path, typer.Option(help="Folder of `sofa prepare`.")]
+Prepared = Annotated[Path | None, typer.Option(help="Folder of `sofa prepare`; prepared where left out.")]
 Folds = Annotated[Path | None, typer.Option(help="File of the folds; all cases without.")]
-Fold = Annotated[int | None, typer.Option(min=0, help="The fold that is left out.")]
+Fold = Annotated[int | None, typer.Option(min=0, help="The fold of --folds that is left out; 0 where not given.")]
 
 
 @app.command()
 def train(
-    prepared: Prepared = Path("prepared"),
+    prepared: Prepared = None,
     config: Annotated[str, typer.Option(help="TOML file, or one that ships: default.")] = "default",
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/localiser"),
     folds: Folds = None,
@@ -24,26 +24,35 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: --set run.steps=500.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, with its own config.")] = False,
 ) -> None:
     """Train on the cases of all folds but one, or on all cases; the result is OUT/localiser.safetensors.
 
     With a fold, the cases that were left out are measured at the end (Dice of the localiser alone, nothing helped).
-    Ctrl-C stops after the current step with a checkpoint; --resume goes on.
+    Ctrl-C stops after the current step with a checkpoint; --resume goes on with the same cases and settings. With it,
+    --set may change optimiser.rate and run.steps.
     """
     from sofa_cli.train import read_settings
     from sofa_engine.runtime import tune_allocator
-    from sofa_training.localiser import finish_run, load_localiser_config, sides, train_localiser
+    from sofa_training.localiser import (
+        finish_run,
+        load_localiser_config,
+        resume_localiser_config,
+        sides,
+        train_localiser,
+    )
 
-    chosen = load_localiser_config(config, read_settings(settings or []))
-    learning, waiting = sides(prepared, folds, fold)
+    cases = {"data.prepared": prepared, "data.folds": folds, "data.fold": 0 if folds and fold is None else fold}
+    given = {key: value for key, value in cases.items() if value is not None} | read_settings(settings or [])
+    chosen = resume_localiser_config(out, given) if resume else load_localiser_config(config, given)
+    learning, waiting = sides(chosen.data, out, resume=resume)
     tune_allocator()
     with _Display(chosen.run.steps) as display:
         trained = train_localiser(chosen, learning, out, resume=resume, listener=display.told)
     if trained is None:
         typer.echo(f"Stopped; go on with --resume --out {out}")
         return
-    path, rows = finish_run(trained, out, learning, waiting)
+    path, rows = finish_run(trained, out, waiting)
     for name, dice in rows.items():
         typer.echo(f"{name}: " + ", ".join(f"{region} {value:.3f}" for region, value in dice.items()))
     typer.echo(f"Localiser: {path}")

@@ -25,11 +25,13 @@ from sofa_training.config import (
     read_toml,
     validate_config,
 )
+from sofa_training.distributed import Process
 from sofa_training.localiser_file import write_localiser
 from sofa_training.metrics import overlap
 from sofa_training.optimiser import build_average, build_optimiser, learning_rate, set_rate
 from sofa_training.prepared import PreparedCase, read_sides
 from sofa_training.regions import REGIONS, region_mask
+from sofa_training.run_folder import FOLDS, LOCALISER, kept_config, prepare_folder
 from sofa_training.runlog import RunLog
 from sofa_training.seen import SEEN, digest
 from sofa_training.state import RunState, load_state, save_state
@@ -47,6 +49,16 @@ _ASKED = (2.0, 0.25, 0.25)
 _FEW = 50.0
 #: Weight of the coarser answer's loss, which brings gradients to the deep layers.
 _SIDE = 0.3
+#: What a resumed run may change.
+_MAY_CHANGE = ("optimiser.rate", "run.steps")
+
+
+class LocaliserData(Section):
+    """Which cases are learned from; `prepared`, `folds` and `fold` are those of `DataConfig`."""
+
+    prepared: Path = Path("prepared")
+    folds: Path | None = None
+    fold: int | None = Field(None, ge=0)
 
 
 class LocaliserRun(Section):
@@ -74,8 +86,9 @@ class LocaliserRun(Section):
 
 
 class LocaliserTraining(Section):
-    """One training of a localiser: the network, how samples vary, how weights move, how long."""
+    """One training of a localiser: the cases, the network, how samples vary, how weights move, how long."""
 
+    data: LocaliserData = LocaliserData()
     model: LocaliserConfig = LocaliserConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
@@ -95,11 +108,12 @@ def train_localiser(
     Args:
         config: everything about the run.
         cases: to learn from.
-        out: folder of the run: log.jsonl, last.pt.
-        resume: go on from `last.pt`.
+        out: folder of the run: config.toml, folds.json, log.jsonl, last.pt.
+        resume: go on from `last.pt`; the configuration must be what `resume_localiser_config` returns.
         listener: told "step" events.
 
     Raises:
+        InputError: a run is in `out` already and `resume` was not asked for, or none is and it was.
         SofaError: the loss is no longer a number; the last checkpoint is kept.
         OutputError: a checkpoint cannot be written.
     """
@@ -115,6 +129,8 @@ def train_localiser(
         optimiser.load_state_dict(parts["optimiser"])
         if average is not None:
             average.load_state_dict(parts["average"])
+    prepare_folder(config, out, Process(0, 1, torch.device("cpu")), resume=resume)
+    state.seen = sorted({*state.seen, *(digest(case.name) for case in cases)})
     sampler = VolumeSampler(
         [CoarseCase.of(case, config.model.spacing_mm) for case in cases],
         run.crop,
@@ -124,7 +140,6 @@ def train_localiser(
         transplant=run.transplant,
         seed=run.seed,
     )
-    out.mkdir(parents=True, exist_ok=True)
     log = RunLog(out, resume_at=(0, state.step) if resume else None)
     began = time.monotonic() - state.seconds
     try:
@@ -205,28 +220,41 @@ def load_localiser_config(source: str | Path, overrides: dict[str, Any] | None =
     return validate_config(LocaliserTraining, read_toml(source, "localiser"), overrides or {}, str(source))
 
 
-def sides(
-    prepared: Path, folds: Path | None, fold: int | None
-) -> tuple[tuple[PreparedCase, ...], tuple[PreparedCase, ...]]:
+def resume_localiser_config(out: Path, changes: dict[str, Any]) -> LocaliserTraining:
+    """Return the configuration that a run was started with, with changes by dotted key.
+
+    Raises:
+        InputError: as `kept_config`.
+    """
+    return kept_config(LocaliserTraining, out, changes, _MAY_CHANGE)
+
+
+def sides(data: LocaliserData, out: Path, *, resume: bool) -> tuple[tuple[PreparedCase, ...], tuple[PreparedCase, ...]]:
     """Return the cases to learn from and those that are left out, none without a fold.
+
+    Args:
+        data: where they are, and the fold.
+        out: folder of the run.
+        resume: whether the run goes on: its split stays what it was, whatever became of the file of the folds.
 
     Raises:
         InputError: the folder or the folds cannot be used.
     """
-    return read_sides(DataConfig(prepared=prepared, folds=folds, fold=fold))
+    folds = out / FOLDS if resume and (out / FOLDS).is_file() else data.folds
+    return read_sides(DataConfig(prepared=data.prepared, folds=folds, fold=data.fold))
 
 
 def finish_run(
-    localiser: Localiser, out: Path, learned: Sequence[PreparedCase], waiting: Sequence[PreparedCase]
+    localiser: Localiser, out: Path, waiting: Sequence[PreparedCase]
 ) -> tuple[Path, dict[str, dict[str, float]]]:
-    """Write OUT/localiser.safetensors and measure the cases that were left out.
+    """Write OUT/localiser.safetensors, with digests of what the run has seen, and measure the cases left out.
 
     Returns:
         The file, and per case the Dice of each region as `coarse_dice` has it.
     """
     rows = {case.name: coarse_dice(locate_prepared(localiser, case), np.asarray(case.truth)) for case in waiting}
-    path = out / "localiser.safetensors"
-    write_localiser(localiser, path, {"dice": list(rows.values()), SEEN: sorted(digest(case.name) for case in learned)})
+    path = out / LOCALISER
+    write_localiser(localiser, path, {"dice": list(rows.values()), SEEN: load_state(out)[0].seen})
     return path, rows
 
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sofa_cli.localiser import app
+from sofa_cli.localiser import _Display, app
+from sofa_cli.main import app as sofa
 from sofa_engine.errors import InputError, WeightsError
 from sofa_engine.model.checkpoint import load_checkpoint
 from sofa_engine.model.localiser import with_other_side
 from sofa_training.config import AugmentationConfig
+from sofa_training.folds import Fold, read_folds, write_folds
 from sofa_training.localiser import (
     LocaliserTraining,
     coarse_dice,
@@ -25,7 +27,8 @@ from sofa_training.localiser import (
 )
 from sofa_training.localiser_file import join, read_localiser, write_localiser
 from sofa_training.prepared import read_folder
-from sofa_training.seen import digests_in
+from sofa_training.seen import digest, digests_in
+from sofa_training.state import load_state
 from sofa_training.trainer import train
 from sofa_training.volumes import CoarseCase, VolumeSampler, transplanted_cells
 
@@ -172,6 +175,81 @@ def test_commands_train_without_a_fold_and_join_the_result_to_a_checkpoint(
     assert info.name == "both" and info.trained
     assert set(info.notes["cases_seen"]) == digests_in(told) | digests_in(load_checkpoint(outcome.checkpoint)[1].notes)
     assert not any(case.name in json.dumps(info.notes) for case in read_folder(prepared))
+
+
+@pytest.fixture
+def stopped(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run of `sofa localiser train` that left fold 1 out and was stopped after a step."""
+    out, folds, config = tmp_path / "run", tmp_path / "folds.json", tmp_path / "small.toml"
+    write_folds(read_folds(prepared / "folds.json"), folds)
+    config.write_text(
+        "[model]\nwidths = [8, 8, 16, 16]\ndepths = [1, 1, 1]\n[run]\nsteps = 3\ncrop = [8, 16, 16]\n", encoding="utf-8"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(_Display, "told", lambda *_: (out / "stop").touch())
+        where = ["--prepared", str(prepared), "--folds", str(folds), "--fold", "1", "--out", str(out)]
+        result = CliRunner().invoke(sofa, ["localiser", "train", "--config", str(config), *where])
+    assert result.exit_code == 0 and "go on with --resume" in result.output, result.output
+    config.unlink()
+    # Somebody else's split by now: the run keeps its own.
+    write_folds([Fold((), tuple(case.name for case in read_folder(prepared)))] * 2, folds)
+    return out
+
+
+def test_a_resumed_run_keeps_its_cases_and_says_which_it_has_seen(stopped: Path, prepared: Path) -> None:
+    result = CliRunner().invoke(sofa, ["localiser", "train", "--resume", "--out", str(stopped)])
+    assert result.exit_code == 0, result.output
+    fold = read_folds(prepared / "folds.json")[1]
+    assert [name for name in fold.validation if f"{name}: " in result.output] == list(fold.validation)
+    assert not any(f"{name}: " in result.output for name in fold.train)
+    localiser, told = read_localiser(stopped / "localiser.safetensors")
+    assert localiser.config.widths == (8, 8, 16, 16)
+    assert digests_in(told) == {digest(name) for name in fold.train}
+
+
+def test_a_case_that_was_seen_before_the_run_went_on_stays_seen(prepared: Path, tmp_path: Path) -> None:
+    first, *others = read_folder(prepared)
+
+    def stop(*_: object) -> None:
+        (tmp_path / "stop").touch()
+
+    assert train_localiser(small_run(), [first], tmp_path, listener=stop) is None
+    assert train_localiser(small_run(), others, tmp_path, resume=True) is not None
+    assert load_state(tmp_path)[0].seen == sorted(digest(case.name) for case in (first, *others))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([], "holds a run already; resume it, or choose another folder"),
+        (["--resume"], "A resumed run keeps its data.prepared; only optimiser.rate, run.steps can be changed"),
+    ],
+)
+def test_a_run_is_neither_overwritten_nor_made_another(
+    stopped: Path, prepared: Path, more: list[str], words: str
+) -> None:
+    before = {path: path.read_bytes() for path in stopped.iterdir() if path.is_file()}
+    arguments = ["localiser", "train", "--out", str(stopped), "--prepared", str(prepared), *more]
+    result = CliRunner().invoke(sofa, arguments)
+    assert result.exit_code == 2 and words in " ".join(result.output.split())
+    assert {path: path.read_bytes() for path in stopped.iterdir() if path.is_file()} == before
+
+
+def test_a_file_of_folds_alone_leaves_its_first_fold_out(prepared: Path, tmp_path: Path) -> None:
+    write_folds([Fold(("nobody",), ())], tmp_path / "folds.json")
+    where = ["--prepared", str(prepared), "--folds", str(tmp_path / "folds.json"), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(sofa, ["localiser", "train", *where])
+    assert result.exit_code == 2 and "There are no training cases" in result.output
+
+
+@pytest.mark.parametrize("kept", ["last.pt", "localiser.safetensors"])
+def test_a_run_of_a_version_that_kept_no_configuration_is_not_overwritten(
+    prepared: Path, tmp_path: Path, kept: str
+) -> None:
+    (tmp_path / kept).touch()
+    with pytest.raises(InputError, match="holds a run already"):
+        train_localiser(small_run(), read_folder(prepared), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [kept]
 
 
 def test_a_run_that_starts_from_a_joined_checkpoint_keeps_its_localiser(tiny, prepared: Path, tmp_path: Path) -> None:
