@@ -59,6 +59,7 @@ class TrainingController:
         self.warned, self.failed = Signal(), Signal()
         self.state: TrainingState | None = None
         self.phase = Phase.IDLE
+        self._beforeChecking = Phase.IDLE
         self.progress: Progress | None = None
         self.rows: tuple[CaseRow, ...] = ()
         self.checkedDataset: Path | None = None
@@ -125,7 +126,10 @@ class TrainingController:
         if self.phase in (Phase.TRAINING, Phase.STOPPING) and self.run is not None:
             self.run.ask(Intent.STOP)
             self._setPhase(Phase.STOPPING)
-        elif self.phase in (Phase.CHECKING, Phase.PREPARING):
+        elif self.phase is Phase.CHECKING:
+            self._cancel()
+            self._setPhase(self._beforeChecking)
+        elif self.phase is Phase.PREPARING:
             self._cancel()
             self._setPhase(Phase.IDLE)
         elif self.phase is Phase.PAUSED:
@@ -210,11 +214,11 @@ class TrainingController:
             self._setPhase(self.phase)
 
     def _check(self, dataset: Path, then: Callable[[], None]) -> None:
-        before = self.phase
+        self._beforeChecking = self.phase
 
         def done(rows: tuple[CaseRow, ...], sentence: str) -> None:
             self.rows, self.checkedDataset = rows, dataset if rows else None
-            self._setPhase(before)
+            self._setPhase(self._beforeChecking)
             self.casesChanged.emit(rows)
             if rows:
                 then()

@@ -295,6 +295,24 @@ def test_stopping_while_cases_are_prepared_leaves_no_process(trainer: Trainer):
     assert trainer.failures == [] and trainer.controller.run is None
 
 
+def pausedRun(folder: Path) -> Path:
+    """Make the folder of a run that was paused."""
+    folder.mkdir()
+    for name in ("config.toml", "last.pt"):
+        (folder / name).touch()
+    return folder
+
+
+def test_stopping_a_check_of_the_cases_leaves_a_paused_run_paused(trainer: Trainer):
+    trainer.controller.openRun(pausedRun(trainer.folder / "run"))
+    trainer.waitFor(Phase.PAUSED)
+    trainer.state.dataset = writeDataset(trainer.folder / "cases")
+    trainer.controller.check()
+    assert trainer.controller.phase is Phase.CHECKING
+    trainer.controller.stop()
+    assert trainer.controller.phase is Phase.PAUSED and trainer.controller.resumable
+
+
 def test_a_case_that_was_corrected_since_is_prepared_again(trainer: Trainer):
     trainer.train(epochs=1)
     file = trainer.state.results / "prepared" / "Patient_0.npz"
