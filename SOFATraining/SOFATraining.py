@@ -119,7 +119,7 @@ class SOFATrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.training = TrainingSection(self.ui, controller, self._prepareTraining, self._updateSections)
         self.cases = CasesSection(self.ui, controller, self._prepareReading)
         self.addCase = AddCaseSection(self.ui, controller, self._prepareReading, self.training.tell, self.cases.onCheck)
-        self.progress = ProgressSection(self.ui, controller)
+        self.progress = ProgressSection(self.ui, controller, self._prepareTraining)
         self.result = ResultSection(self.ui, controller, self.training.tell)
         self.settings = SettingsBinding(self.ui, lambda: controller.state)
         self.quitGuard = QuitGuard(controller)
@@ -193,7 +193,7 @@ class SOFATrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return self._install(["SOFASegment-requirements.txt"], withTorch=False)
 
     def _prepareTraining(self) -> bool:
-        """Install what training needs; False, with a sentence, where the user declined."""
+        """Install what training, and showing a run, needs; False, with a sentence, where the user declined."""
         names = ("SOFASegment-requirements.txt", "SOFASegment-engine-requirements.txt", "SOFATraining-requirements.txt")
         return self._install(names, withTorch=True)
 

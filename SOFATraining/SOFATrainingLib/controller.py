@@ -18,7 +18,7 @@ from SOFATrainingLib.cases import CaseRow, usable
 from SOFATrainingLib.curves import showCurves
 from SOFATrainingLib.plan import Choices
 from SOFATrainingLib.preview import Preview, showPreview
-from SOFATrainingLib.run import Ending, Intent, News, TrainingRun
+from SOFATrainingLib.run import Ending, Intent, News, TrainingRun, canShowRuns
 from SOFATrainingLib.stages import watchChecking, watchPreparing
 from SOFATrainingLib.state import TrainingState
 from SOFATrainingLib.watch import Watch
@@ -138,13 +138,14 @@ class TrainingController:
             self._setPhase(Phase.FINISHED if self.result is not None else Phase.IDLE)
 
     def openRun(self, folder: Path, *, quietly: bool = False) -> None:
-        """Show a run of before; if its process still runs, follow it again.
+        """Show a run of before; if its process still runs, follow it again. Needs what a training needs.
 
         Args:
             folder: of the run.
-            quietly: whether to say nothing where it is none.
+            quietly: whether to do nothing where it is none, or where packages are missing, which only a user who asks
+                for something is asked to install.
         """
-        if self.busy:
+        if self.busy or (quietly and not canShowRuns()):
             return
         run = TrainingRun(folder)
         if not run.exists:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from SOFATrainingLib.preview import Preview, readPreview
 
 _NOTE, _OUTPUT, _CONFIG, _CHECKPOINT = "process.json", "output.txt", "config.toml", "last.pt"
 _FEATURES = "embeddings"
+#: Packages that a run is found and shown with and that do not come with Slicer.
+_NEEDED = ("psutil", "pydantic", "safetensors", "tomli_w")
 #: How long a run that is to stop may take to write its checkpoint before it is ended with all that it started.
 _GRACE_S = 20.0
 _GRACE_AT_EXIT_S = 8.0
@@ -47,6 +50,11 @@ class News:
 
     grew: bool
     preview: Preview | None
+
+
+def canShowRuns() -> bool:
+    """Whether the packages are installed that a run is found and shown with; looks without importing them."""
+    return all(importlib.util.find_spec(name) is not None for name in _NEEDED)
 
 
 class TrainingRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,15 @@ _ROW_PX = 24
 class ProgressSection:
     """Curves, the small table, facts about the run, runs of before."""
 
-    def __init__(self, ui: object, controller: TrainingController) -> None:
+    def __init__(self, ui: object, controller: TrainingController, prepare: Callable[[], bool]) -> None:
         """Connect the widgets.
 
         Args:
             ui: widgets by name.
             controller: of the training.
+            prepare: makes sure that a run can be shown and gone on with; False where the user declined.
         """
-        self._ui, self._controller = ui, controller
+        self._ui, self._controller, self._prepare = ui, controller, prepare
         ui.diceTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         ui.diceTable.verticalHeader().setDefaultSectionSize(_ROW_PX)
         ui.curvesButton.connect("clicked(bool)", self.onCurves)
@@ -64,7 +66,7 @@ class ProgressSection:
         state = self._controller.state
         place = str(state.results) if state is not None and state.results is not None else str(Path.home())
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Choose a training run"), place)
-        if folder:
+        if folder and self._prepare():
             self._controller.openRun(Path(folder))
 
     def _onStatus(self, status: RunStatus) -> None:

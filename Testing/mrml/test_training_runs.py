@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -371,6 +372,20 @@ def test_a_training_whose_loss_is_lost_says_why(trainer: Trainer):
 def test_opening_a_folder_that_is_no_run_says_so(trainer: Trainer, tmp_path: Path):
     trainer.controller.openRun(tmp_path)
     assert trainer.failures == [f"{tmp_path} holds no training run; choose a folder named run-…."]
+
+
+@pytest.mark.parametrize("missing", ["psutil", "pydantic", "safetensors", "tomli_w"])
+def test_a_scene_with_a_run_is_quiet_where_packages_are_not_installed_yet(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, missing: str
+):
+    trainer.state.runFolder = pausedRun(trainer.folder / "run")
+    with monkeypatch.context() as fresh:
+        fresh.setitem(sys.modules, missing, None)
+        trainer.controller.follow(trainer.state)
+        trainer.scheduler.drain()
+    assert trainer.controller.run is None and trainer.controller.phase is Phase.IDLE and trainer.failures == []
+    trainer.controller.follow(trainer.state)
+    trainer.waitFor(Phase.PAUSED)
 
 
 def test_the_users_nodes_stay_as_they_are(trainer: Trainer):

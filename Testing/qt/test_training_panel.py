@@ -280,6 +280,28 @@ def test_what_is_missing_is_installed_when_the_user_first_trains_and_not_before(
     assert panel.controller.phase.value == "idle"
 
 
+def test_what_is_missing_is_installed_before_a_run_of_before_is_opened(panel, monkeypatch):
+    import qt
+
+    run = panel.folder / "run"
+    run.mkdir()
+    (run / "config.toml").touch()
+    chosen = [""]
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_: chosen[0], raising=False)
+    panel.slicer.declines_install = True
+    panel.ui.openRunButton.click()
+    assert panel.slicer.installed == [], "no run was chosen"
+    chosen[0] = str(run)
+    panel.ui.openRunButton.click()
+    assert {"psutil>=6", "pydantic>=2.9", "safetensors>=0.5", "tomli_w>=1.1"} <= set(panel.slicer.installed[0])
+    assert "could not be installed" in panel.said
+    assert panel.controller.run is None and panel.state.runFolder is None
+    panel.slicer.declines_install = False
+    panel.ui.openRunButton.click()
+    panel.wait(lambda: panel.controller.run is not None)
+    assert panel.state.runFolder == run
+
+
 def test_without_a_main_window_the_panel_is_built(application, tmp_path):
     from standin.slicer_app import SlicerStandIn
 
