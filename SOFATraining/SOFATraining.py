@@ -118,7 +118,14 @@ class SOFATrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.training = TrainingSection(self.ui, controller, self._prepareTraining, self._updateSections)
         self.cases = CasesSection(self.ui, controller, self._prepareReading)
-        self.addCase = AddCaseSection(self.ui, controller, self._prepareReading, self.training.tell, self.cases.onCheck)
+        self.addCase = AddCaseSection(
+            self.ui,
+            controller,
+            lambda: self._parameterNode,
+            self._prepareReading,
+            self.training.tell,
+            self.cases.onCheck,
+        )
         self.progress = ProgressSection(self.ui, controller, self._prepareTraining)
         self.result = ResultSection(self.ui, controller, self.training.tell)
         self.settings = SettingsBinding(self.ui, lambda: controller.state)

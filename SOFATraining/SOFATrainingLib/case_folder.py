@@ -15,6 +15,7 @@ from sofa_engine.case import Case
 from sofa_engine.errors import InputError, OutputError
 from sofa_engine.types import MODALITIES, SUB_REGIONS, Modality, SubRegion
 from SOFASegmentLib.geometry import localGeometry
+from SOFASegmentLib.scene_state import referenceVolumeOf
 from SOFASegmentLib.segments import Segments
 from SOFASegmentLib.volumes import caseFromVolumes
 
@@ -54,8 +55,8 @@ def addCase(dataset: Path, name: str, nodes: Mapping[Modality, Any], truthNode: 
         The new folder, complete.
 
     Raises:
-        InputError: a sequence is missing, the grids differ, the segmentation has no sub-region, or the dataset is no
-            folder of cases in a layout of BraTS.
+        InputError: a sequence is missing, the grids differ, the segmentation has no sub-region or is of other volumes,
+            or the dataset is no folder of cases in a layout of BraTS.
         OutputError: there is such a case already, or the folder cannot be written; nothing is left behind.
     """
     missing = [m.title for m in MODALITIES if m not in nodes]
@@ -72,7 +73,7 @@ def addCase(dataset: Path, name: str, nodes: Mapping[Modality, Any], truthNode: 
             "never be found; choose another folder."
         )
     case = caseFromVolumes(nodes, Modality.T1C)
-    labels = _truth(truthNode, nodes[Modality.T1C])
+    labels = _truth(truthNode, nodes)
     target = dataset / fileName
     if target.exists():
         raise OutputError(f"{dataset} has a case {fileName} already, which stays as it is; choose another name.")
@@ -106,9 +107,17 @@ def safeName(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("_.")
 
 
-def _truth(truthNode: Any, volumeNode: Any) -> np.ndarray:
+def _truth(truthNode: Any, nodes: Mapping[Modality, Any]) -> np.ndarray:
     if truthNode is None:
         raise InputError("Choose the segmentation that is the truth of this case.")
+    # Two patients may well share a grid, so that nothing else would tell that the truth is another's.
+    drawnOn = referenceVolumeOf(truthNode)
+    if drawnOn is not None and drawnOn not in nodes.values():
+        raise InputError(
+            f"{truthNode.GetName()} was drawn on {drawnOn.GetName()}, which is none of the four volumes; choose the "
+            "segmentation of these, or make one of them its source geometry in Segment Editor."
+        )
+    volumeNode = nodes[Modality.T1C]
     if truthNode.GetTransformNodeID() != volumeNode.GetTransformNodeID():
         raise InputError(
             f"{truthNode.GetName()} and {volumeNode.GetName()} are under different transforms; put both under the same "

@@ -9,9 +9,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from sofa_engine.errors import SofaError
-from sofa_engine.types import Modality
+from sofa_engine.types import MODALITIES, Modality
 from SOFASegmentLib import scene_state
-from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
+from SOFASegmentLib.scene_state import SceneState
 from SOFATrainingLib.case_folder import addCase, proposedName
 from SOFATrainingLib.state import TRUTH
 
@@ -26,6 +26,7 @@ class AddCaseSection:
         self,
         ui: object,
         controller: TrainingController,
+        getParameters: Callable[[], object],
         prepare: Callable[[], bool],
         tell: Callable[[str], None],
         added: Callable[[], None],
@@ -35,11 +36,12 @@ class AddCaseSection:
         Args:
             ui: widgets by name.
             controller: of the training.
+            getParameters: the wrapper that the selectors are connected to, None while the scene is closing.
             prepare: makes sure that files can be written; False where the user declined.
             tell: shows one sentence to the user.
             added: called when the dataset has one case more.
         """
-        self._ui, self._controller = ui, controller
+        self._ui, self._controller, self._getParameters = ui, controller, getParameters
         self._prepare, self._tell, self._added = prepare, tell, added
         ui.takeCaseButton.connect("clicked()", self.onTake)
         ui.addCaseButton.connect("clicked()", self.onAdd)
@@ -54,12 +56,19 @@ class AddCaseSection:
             self._ui.caseNameLineEdit.placeholderText = proposedName(state.dataset, state.inputs()[Modality.T1C])
 
     def onTake(self) -> None:
-        """Choose what the segmentation module works on."""
-        state, segmented = self._controller.state, self._segmented()
-        if state is None or segmented is None:
+        """Choose what the segmentation module works on.
+
+        Through the wrapper: it keeps values, and VTK tells the observer of its first field last, after the selectors
+        have been set from what is kept.
+        """
+        parameters, segmented = self._getParameters(), self._segmented()
+        if parameters is None or segmented is None:
             return
-        state.setInputs(segmented.inputs())
-        state.set(TRUTH, segmented.get(SEGMENTATION))
+        nodes = segmented.inputs()
+        with slicer.util.NodeModify(parameters):
+            for modality in MODALITIES:
+                setattr(parameters, modality.value, nodes.get(modality))
+            setattr(parameters, TRUTH, segmented.chosenSegmentation())
 
     def onAdd(self) -> None:
         """Write the case."""
@@ -78,7 +87,7 @@ class AddCaseSection:
         self._added()
 
     def _segmented(self) -> SceneState | None:
-        """Return what the segmentation module remembers in this scene, if it has a result."""
+        """Return what the segmentation module remembers in this scene, if the volumes chosen there have a result."""
         state = self._controller.state
         node = (
             None
@@ -86,4 +95,4 @@ class AddCaseSection:
             else state.scene.GetSingletonNode(scene_state.MODULE_NAME, "vtkMRMLScriptedModuleNode")
         )
         segmented = None if node is None else SceneState(node)
-        return segmented if segmented is not None and segmented.get(SEGMENTATION) is not None else None
+        return segmented if segmented is not None and segmented.chosenSegmentation() is not None else None

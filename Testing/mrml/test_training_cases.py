@@ -133,6 +133,17 @@ def test_what_cannot_be_a_case_is_refused_with_a_sentence_and_leaves_nothing(nod
     refused("another grid")
 
 
+def test_one_patients_volumes_are_not_written_with_anothers_truth(nodes: Any, truth: Any, scene: Any, tmp_path: Path):
+    others = addVolumes(scene, fake_case(seed=1)[0])
+    with pytest.raises(SofaError, match="was drawn on Patient_t1c, which is none of the four volumes"):
+        addCase(tmp_path / "cases", "two", others, truth)
+    assert not (tmp_path / "cases").exists()
+    truth.SetReferenceImageGeometryParameterFromVolumeNode(others[Modality.T1C])
+    assert addCase(tmp_path / "cases", "two", others, truth).is_dir(), "what the sentence advises helps"
+    truth.SetNodeReferenceID(truth.GetReferenceImageGeometryReferenceRole(), None)
+    assert addCase(tmp_path / "cases", "three", nodes, truth).is_dir(), "a truth that tells nothing is believed"
+
+
 def test_a_dataset_in_another_layout_is_refused_where_the_case_would_not_be_found(
     nodes: Any, truth: Any, tmp_path: Path
 ):

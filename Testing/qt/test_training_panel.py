@@ -243,6 +243,29 @@ def test_the_case_that_was_just_corrected_is_added_and_checked(panel):
     assert "has a case Patient already, which stays as it is" in panel.said
 
 
+def test_a_patient_who_is_not_segmented_yet_is_not_taken_with_anothers_truth(panel):
+    panel.takeSegmentedCase()
+    panel.ui.truthSelector.setCurrentNode(None)
+    panel.chooseToSegment(panel.load(1))
+    assert not panel.ui.takeCaseButton.enabled
+    panel.widget.addCase.onTake()  # the button is as old as the last look at the scene
+    assert panel.ui.truthSelector.currentNode() is None
+
+
+def test_each_selector_shows_what_was_taken_last(panel):
+    from sofa_engine.types import Modality
+
+    truth, nodes = panel.takeSegmentedCase()
+    # Every sequence in turn, since the one that is connected first is the one that could lag behind.
+    for number, modality in enumerate((m for m in Modality if m is not Modality.T1C), 1):
+        nodes = {**nodes, modality: panel.load(number)[modality]}
+        panel.chooseToSegment(nodes)
+        panel.ui.takeCaseButton.click()
+        assert panel.state.inputs() == nodes
+        assert {m: getattr(panel.ui, f"{m.value}Selector").currentNode() for m in nodes} == nodes
+    assert panel.ui.truthSelector.currentNode() is truth
+
+
 def test_what_was_chosen_is_saved_with_the_scene(panel, tmp_path):
     panel.chooseTiny(7)
     path = tmp_path / "scene.mrml"

@@ -79,6 +79,17 @@ class TrainingPanel:
         self.ui.startButton.click()
         self.wait(lambda: self.controller.training and self.controller.run.status.done >= steps)
 
+    def load(self, seed: int) -> dict[Any, Any]:
+        """Load a made-up patient; returns the volumes by sequence."""
+        return addVolumes(slicer.mrmlScene, fake_case(seed=seed)[0])
+
+    def chooseToSegment(self, nodes: dict[Any, Any]) -> None:
+        """Choose volumes in the segmentation module and come back."""
+        from SOFASegmentLib.scene_state import SceneState
+
+        SceneState.fromScene(slicer.mrmlScene).setInputs(nodes)
+        self.host.enter()
+
     def takeSegmentedCase(self) -> tuple[Any, dict[Any, Any]]:
         """Segment a made-up patient and take it over; returns the truth's node and the volumes by sequence."""
         from sofa_engine.types import Box, Modality
@@ -86,13 +97,11 @@ class TrainingPanel:
         from SOFASegmentLib.scene_state import SEGMENTATION, SceneState
         from SOFASegmentLib.segments import Segments, createSegmentationNode
 
-        case, labels = fake_case()
-        nodes = addVolumes(slicer.mrmlScene, case)
+        nodes, labels = self.load(0), fake_case()[1]
+        self.chooseToSegment(nodes)
         truth = createSegmentationNode(nodes[Modality.T1C])
         Segments(truth, localGeometry(nodes[Modality.T1C])).write(Box((0, 0, 0), labels.shape), labels)
-        segmented = SceneState.fromScene(slicer.mrmlScene)
-        segmented.setInputs(nodes)
-        segmented.set(SEGMENTATION, truth)
+        SceneState.fromScene(slicer.mrmlScene).set(SEGMENTATION, truth)
         self.host.enter()
         self.ui.takeCaseButton.click()
         return truth, nodes
