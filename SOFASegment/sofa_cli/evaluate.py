@@ -58,6 +58,8 @@ def evaluate(
     from sofa_training.seen import cases_trained_on
     from sofa_training.summary import write_case_table
 
+    if dataset.is_file() and dataset.resolve().parent == out.resolve():
+        raise InputError(f"{dataset} lies where the report goes, which may be of that name; give another --out.")
     chosen = _protocols(protocol or ["auto"])
     cases = _cases(dataset, folds, fold, case)
     if against is not None:

@@ -334,6 +334,6 @@ def _shipped(kind: str) -> Traversable:
     return folder / kind if kind else folder
 
 
-def dump_config(config: TrainingConfig) -> str:
+def dump_config(config: BaseModel) -> str:
     """Return the configuration as TOML, complete, as it is printed and saved with a run."""
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))

@@ -107,6 +107,11 @@ def test_nothing_of_an_earlier_evaluation_stays_beside_the_new_numbers(dataset: 
     assert "of before" not in (out / "report.html").read_text(encoding="utf-8")
     code, words = _evaluate(dataset, weights, out, "--case", "case0", "--against", out)
     assert code == 2 and "cannot be compared with itself; give this evaluation another --out" in words
+    table = out / "cases.csv"
+    before = table.read_bytes()
+    code, words = _evaluate(table, weights, out)
+    assert code == 2 and "give another --out" in words
+    assert table.read_bytes() == before
     assert (out / "report.html").exists()
 
 
