@@ -8,6 +8,7 @@ from pathlib import Path
 from sofa_engine.discovery import UnmatchedError, discover, volumes_in
 from sofa_engine.errors import InputError, SofaError
 from sofa_engine.reading import is_volume_file
+from sofa_web.detached import check_data_files
 
 #: A page cannot show more, and a listing of a whole archive would keep everybody waiting.
 _MOST_ENTRIES = 2000
@@ -79,15 +80,19 @@ class AllowedFolder:
         except UnmatchedError:
             sources = volumes_in(folder)  # the visitor will be asked which is which
         except SofaError as error:
-            # The sentence names the folder as the operator knows it; a visitor is to know it below the allowed one.
-            raise InputError(str(error).replace(str(self._root), self._root.name)) from error
+            raise self.shown(error) from error
         for source in sources:
             for file in [source] if isinstance(source, Path) else source.files:
                 if not self._inside(file):
                     raise InputError(
                         f"{Path(file).name} leads outside of what this server offers; choose another case."
                     )
+                check_data_files(Path(file), self._root)
         return folder
+
+    def shown(self, error: SofaError) -> InputError:
+        """Return an error that names folders below the allowed one, as a visitor knows them and not as the operator."""
+        return InputError(str(error).replace(str(self._root), self._root.name))
 
     def _inside(self, path: Path) -> bool:
         try:

@@ -69,18 +69,31 @@ class Gateway:
         origin = request.headers.get("Origin")
         if origin and origin != "null" and urlsplit(origin).netloc not in self._hosts(request):
             return error_page(403, "This request comes from another site's page and is refused.")
-        given = request.query.get("token")
-        if given is not None and request.path == f"{self._config.prefix}/":
-            if not hmac.compare_digest(given.encode(), self._config.token.encode()):
-                return token_page()
-        elif not hmac.compare_digest(
-            request.cookies.get(self._cookie(request, _PASS_COOKIE), "").encode(), self._pass.encode()
-        ):
+        if not self._passes(request):
             return token_page()
         try:
             return await handler(request)
         except SofaError as error:
             return error_page(503, str(error))
+
+    def _passes(self, request: web.Request) -> bool:
+        """Whether a request may go on.
+
+        Raises:
+            web.HTTPFound: it brought the token to another page than the entrance, which is where it counts.
+        """
+        prefix, given = self._config.prefix, request.query.get("token")
+        if request.path == prefix:  # not yet below where the cookie is sent: all that this does is to add a slash
+            return True
+        knows = given is not None and hmac.compare_digest(given.encode(), self._config.token.encode())
+        if request.path == f"{prefix}/" and given is not None:
+            return knows
+        if knows:
+            # Relative, as the entrance's own answer is.
+            ups = "../" * request.path.removeprefix(f"{prefix}/").count("/")
+            raise web.HTTPFound(URL(ups or "./").with_query(token=given))
+        shown = request.cookies.get(self._cookie(request, _PASS_COOKIE), "")
+        return hmac.compare_digest(shown.encode(), self._pass.encode())
 
     async def _add_slash(self, request: web.Request) -> web.StreamResponse:
         raise web.HTTPFound(URL(f"{self._config.prefix}/").with_query(request.query))

@@ -8,14 +8,18 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from aiohttp import BodyPartReader, web
 
 from sofa_engine.errors import InputError, OutputError, SofaError
 from sofa_engine.types import LabelScheme
+from sofa_web.detached import check_data_files
 from SOFASegmentLib import export, report
 from SOFASegmentLib.controller import Phase
 
@@ -29,6 +33,8 @@ _CHUNK = 1 << 20
 UPLOAD_BYTES = 2 << 30
 _MOST_FILES = 5000
 _MOST_LEVELS = 8
+#: Of a name; file systems take 255, and a number may be put in front.
+_MOST_BYTES = 200
 #: A drag is settled and measured within seconds, on a slow machine within a minute.
 _SETTLE_S = 60.0
 _POLL_S = 0.05
@@ -49,7 +55,7 @@ class Uploads:
         try:
             # Before anything is received: gigabytes are not sent to be refused.
             self._case.check_idle()
-            with self._case.receiving():
+            with self._case.receiving(), _disk_told():
                 await self._receive(request, folder)
             await self._case.open_uploaded(folder)
         except SofaError as error:
@@ -83,6 +89,8 @@ class Uploads:
                     file.write(chunk)
         if not files:
             raise InputError("No file arrived; choose the sequences of one patient.")
+        for file in folder.rglob("*"):
+            check_data_files(file, folder)
 
 
 class Downloads:
@@ -108,7 +116,7 @@ class Downloads:
         return web.Response(
             body=path.read_bytes(),
             content_type="application/octet-stream",
-            headers={"Content-Disposition": f'attachment; filename="{path.name}"', "Cache-Control": "no-store"},
+            headers={"Content-Disposition": _attachment(path.name), "Cache-Control": "no-store"},
         )
 
     async def _settled(self, what: str) -> None:
@@ -137,12 +145,28 @@ class Downloads:
         raise InputError(f"There is nothing called “{json.dumps(what)[1:-1]}” to download.")
 
 
+@contextmanager
+def _disk_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"The upload cannot be kept on the server ({error.strerror or error}).") from error
+
+
+def _attachment(name: str) -> str:
+    """Return the header that names a download: in ASCII, and whole for those who read RFC 5987."""
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
 def _safe_path(given: str, folder: Path) -> Path:
     """Return a new path below `folder` for what the browser calls a file; its folders are made.
 
     They are kept, since they may say which sequence a series is. Names become letters and digits, and none leads up.
     """
-    cleaned = (re.sub(r"[^\w.()-]+", "_", part).lstrip(".")[-120:] for part in re.split(r"[/\\]", given))
+    words = (re.sub(r"[^\w.()-]+", "_", part).lstrip(".") for part in re.split(r"[/\\]", given))
+    # The ending says what a file is. File systems count bytes, and cutting may leave a part of a letter in front.
+    cleaned = (word.encode()[-_MOST_BYTES:].decode(errors="ignore") for word in words)
     *folders, name = [part for part in cleaned if part][-_MOST_LEVELS:] or ["file"]
     place = folder.joinpath(*folders)
     try:

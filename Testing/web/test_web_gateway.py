@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,15 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 import pytest
+import SimpleITK as sitk
 
 import web_tools
-from sofa_engine.errors import InputError
+from sofa_engine.errors import InputError, OutputError
 from sofa_engine.model.checkpoint import save_checkpoint
 from sofa_engine.tiny import tiny_model
 from sofa_web.allowed_folder import AllowedFolder
 from sofa_web.config import ViewConfig
+from sofa_web.transfer import _attachment, _disk_told
 from web_tools import Server, until, write_case
 
 #: Starting a visitor's views takes a few seconds of both cores.
@@ -46,6 +50,15 @@ def test_without_the_token_nothing_is_shown(server):
         assert answer.status_code == 401
         assert "token" in answer.text
         assert not answer.cookies
+
+
+@pytest.mark.parametrize("page", ["", "/v/of-before/index.html", "/v/of-before/session"])
+def test_the_token_that_is_entered_on_any_page_leads_to_the_entrance(server, page):
+    address, token = server.base.removesuffix("/") + page, server.address.partition("token=")[2]
+    answer = httpx.get(address, params={"token": token})
+    assert answer.status_code == 302
+    assert answer.next_request.url == httpx.URL(server.base, params={"token": token})
+    assert httpx.get(address, params={"token": "wrong"}, follow_redirects=True).status_code == 401
 
 
 def test_the_page_lies_under_the_prefix_and_allows_no_other_host(inside, server):
@@ -99,6 +112,47 @@ def test_an_upload_with_a_wicked_name_stays_in_its_folder(inside, tmp_path):
     assert answer.status_code == 400
     assert "t1.nii.gz" in answer.json()["sentence"]
     assert "/etc" not in answer.json()["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("x_t1.mhd", "ObjectType = Image\nNDims = 3\nDimSize = 8 8 8\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
+        ("x_t1.mha", "NDims = 3\nComment = a\rElementDataFile = LOCAL\nElementDataFile : {}\n"),
+        ("x_t1.mhd", "NDims = 3\nDimSize = 8 8 8\nElementType = MET_UCHAR\nElementDataFile = LIST\n{}\n"),
+        ("x_t1.nhdr", "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 8 8 8\nencoding: raw\ndata file: {}\n"),
+        ("x_t1.nrrd", "NRRD0004\r\ntype: uint8\r\nDatafile: ../../../../../../../../../../../..{}\r\n\r\n"),
+        ("x_t1.nhdr", "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 8 8 8\ndata file: s%02d.raw 0 7 1\n"),
+    ],
+)
+def test_an_upload_shows_no_other_file_of_the_server(inside, tmp_path, name, header):
+    (tmp_path / "secret.raw").write_bytes(bytes(range(256)) * 2)
+    content = header.format(tmp_path / "secret.raw").encode()
+    answer = inside.post("upload", files=[("file", (name, content))])
+    assert answer.status_code == 400
+    assert "does not hold its voxels itself" in answer.json()["sentence"]
+
+
+def test_a_header_and_its_voxels_can_be_uploaded_together(inside, tmp_path):
+    for name in ("t1", "t1c", "t2", "flair"):
+        image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 999, (24, 40, 32)).astype(np.int16))
+        sitk.WriteImage(image, str(tmp_path / f"x_{name}.{'mhd' if name < 't2' else 'nhdr'}"))
+    files = [("file", (f.name, f.read_bytes())) for f in sorted(tmp_path.iterdir())]
+    assert inside.post("upload", files=files).json() == {"ok": True}
+
+
+def test_a_very_long_name_and_a_full_disk_are_sentences(inside, tmp_path, monkeypatch):
+    case = write_case(tmp_path / "case")
+    files = [("file", (f"{'脑' * 150}{f.name}", f.read_bytes())) for f in sorted(case.iterdir())]
+    assert inside.post("upload", files=files).json() == {"ok": True}
+    with pytest.raises(OutputError, match=r"cannot be kept on the server \(No space left"), _disk_told():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_download_is_named_for_everybody():
+    assert _attachment("Müller_T1c.nii.gz") == (
+        "attachment; filename=\"M_ller_T1c.nii.gz\"; filename*=UTF-8''M%C3%BCller_T1c.nii.gz"
+    )
 
 
 def test_an_idle_visitor_is_ended_and_told_so(start_server):

@@ -112,10 +112,10 @@
       setState("failure", response.status === 409 ? await response.text() : "The download failed; try again.");
       return;
     }
-    const named = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") || "");
+    const named = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("Content-Disposition") || "");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await response.blob());
-    link.download = named ? named[1] : "sofa";
+    link.download = named ? decodeURIComponent(named[1]) : "sofa";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }

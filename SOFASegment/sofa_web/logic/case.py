@@ -103,7 +103,7 @@ class CaseLogic:
             folder = self._allowed.case_folder(self._state.browse_path)
             await self.open_folder(folder)
         except SofaError as error:
-            self._state.browse_failure = str(error)
+            self._state.browse_failure = str(self._allowed.shown(error))
             return
         self._state.browse_open = False
 
