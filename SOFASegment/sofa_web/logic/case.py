@@ -34,6 +34,8 @@ class CaseLogic:
         self._workspace = workspace
         self._allowed = allowed
         self._question = question
+        #: Whether the user said before an upload that what is open may be lost.
+        self._agreed = False
         self._state.browse_allowed = allowed is not None
         workspace.opened.connect(self._on_opened)
         workspace.chosen.connect(self._update)
@@ -74,7 +76,9 @@ class CaseLogic:
         elif self._state.opening:
             self._state.failure = "A case is being opened; wait until it is there."
         else:
-            return self._question.may_upload(self._workspace.work.lostByLeaving())
+            loss = self._workspace.work.lostByLeaving()
+            self._agreed = bool(loss)
+            return self._question.may_upload(loss)
         return False
 
     def check_idle(self) -> None:
@@ -115,7 +119,9 @@ class CaseLogic:
             self._state.failure = str(error)
 
     async def open_uploaded(self, folder: Path) -> None:
-        """Open what was uploaded; see `open_folder`."""
+        """Open what was uploaded, unless somebody has worked meanwhile and was not asked; see `open_folder`."""
+        if not self._agreed and self._workspace.work.lostByLeaving():
+            raise SofaError("The segmentation was changed while the files came; export it, then upload them again.")
         await self.open_folder(folder, "Upload")
 
     async def open_folder(self, folder: Path, title: str | None = None) -> None:

@@ -86,12 +86,18 @@ class DisplayLogic:
 
     def _on_foreground(self, foreground: str | None, foreground_opacity: float, **_: object) -> None:
         node = self._workspace.scene.GetNodeByID(foreground) if foreground else None
-        if node is None and self._state.confidence_visible:
-            return  # the overlay lies there
         if node is not None and self._workspace.state.get(CONFIDENCE) is node:
             return
+        controller = self._workspace.controller
+        judged = controller.confidenceVisible()
+        if judged:  # it lies where this is to lie, and would bring back what lay there before
+            controller.setConfidenceVisible(False)
         self._views.show_foreground(node)
         self._views.fade_foreground(foreground_opacity if node is not None else 0.0)
+        if judged and node is None:
+            controller.setConfidenceVisible(True)
+        elif judged:
+            self._state.confidence_visible = False
 
     def _on_window(self, window: list[float], background: str | None, **_: object) -> None:
         node = self._workspace.scene.GetNodeByID(background) if background else None

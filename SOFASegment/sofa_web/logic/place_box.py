@@ -31,7 +31,7 @@ class PlaceBoxLogic:
         self._boxes = boxes
         self._node: Any = None
         self._placed: Box | None = None
-        workspace.opened.connect(self._forget)
+        workspace.opened.connect(self._follow)
         server.state.change(*EDGES)(self._on_edges)
 
     def begin(self, key: str) -> None:
@@ -43,10 +43,9 @@ class PlaceBoxLogic:
         box = boxOfRoi(node, live.volumeNode, geometry)
         if box is None:
             return
-        self._node, self._placed = node, box
+        self._node = node
+        self._show(box)
         state = self._state
-        for axis, name in enumerate(EDGES):
-            state[name] = [box.lower[axis], box.upper[axis] - 1]
         state.edge_axes = [
             {
                 "title": _axis_title(geometry, axis),
@@ -70,9 +69,24 @@ class PlaceBoxLogic:
             self._placed = box
             placeRoi(self._node, box, live.grids.working)
 
-    def _forget(self, _notes: tuple[str, ...]) -> None:
+    def _follow(self, _notes: tuple[str, ...]) -> None:
         self._node = None
         self._state.edges_open = False
+        self._workspace.controller.historyChanged.connect(self._read_again)
+
+    def _read_again(self) -> None:
+        """Show where the box lies now: undo moves it while the dialog is open."""
+        live = self._workspace.controller.live
+        if live is None or self._node is None or self._node.GetScene() is None:
+            return
+        box = boxOfRoi(self._node, live.volumeNode, live.grids.working)
+        if box is not None and box != self._placed:
+            self._show(box)
+
+    def _show(self, box: Box) -> None:
+        self._placed = box
+        for axis, name in enumerate(EDGES):
+            self._state[name] = [box.lower[axis], box.upper[axis] - 1]
 
 
 def _axis_title(geometry: Geometry, axis: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sofa_engine.progress import Progress
-from SOFASegmentLib.controller import Phase
+from SOFASegmentLib.controller import Phase, SegmentController
 
 if TYPE_CHECKING:
     from trame_server import Server
@@ -61,13 +62,25 @@ class SegmentLogic:
 
     def _follow(self, _notes: tuple[str, ...]) -> None:
         controller = self._workspace.controller
-        controller.phaseChanged.connect(self._on_phase)
-        controller.progressChanged.connect(self._on_progress)
-        controller.historyChanged.connect(self._on_history)
-        controller.failed.connect(self._on_failed)
-        controller.warned.connect(self._on_warned)
+        for signal, told in (
+            (controller.phaseChanged, self._on_phase),
+            (controller.progressChanged, self._on_progress),
+            (controller.historyChanged, self._on_history),
+            (controller.failed, self._on_failed),
+            (controller.warned, self._on_warned),
+        ):
+            signal.connect(self._while_open(controller, told))
         self._on_phase(controller.phase)
         self._on_history()
+
+    def _while_open(self, controller: SegmentController, told: Callable[..., None]) -> Callable[..., None]:
+        """Return what passes on what a controller tells, but nothing of a case that has been closed meanwhile."""
+
+        def pass_on(*news: object) -> None:
+            if controller is self._workspace.controller:
+                told(*news)
+
+        return pass_on
 
     def _on_phase(self, phase: Phase) -> None:
         state, controller = self._state, self._workspace.controller
