@@ -74,8 +74,8 @@ class ViewConfig(BaseModel):
         """Refuse what cannot work or would show patients' images to the network.
 
         Raises:
-            InputError: no encryption off loopback, half a certificate, a folder that is not there, or a public address
-                that is none.
+            InputError: no encryption off loopback, half a certificate, a folder that is not there, a public address
+                that is none, or options of an engine of one's own beside another's.
         """
         ServeConfig(
             host=self.host, certfile=self.certfile, keyfile=self.keyfile, behind_proxy=self.behind_proxy
@@ -86,6 +86,8 @@ class ViewConfig(BaseModel):
         public = urlsplit(self.public_url)
         if self.public_url and (public.scheme not in {"http", "https"} or not public.netloc or public.query):
             raise InputError(f"{self.public_url} is no address of a page; give one such as https://mri.example/sofa.")
+        if self.engine_url is not None and (self.weights is not None or self.device != "auto"):
+            raise InputError("The engine at --engine has its own weights and device; leave --weights and --device out.")
 
     def address(self, port: int) -> str:
         """Return the address to open in a browser, token included."""

@@ -184,6 +184,13 @@ def test_off_loopback_encryption_is_required(case_folder):
         ViewConfig(case=case_folder / "missing").check()
 
 
+@pytest.mark.parametrize("own", [{"weights": Path("mine.pth")}, {"device": "cpu"}])
+def test_weights_and_device_are_refused_beside_an_engine_that_has_its_own(own):
+    ViewConfig(engine_url="http://engine:8000").check()
+    with pytest.raises(InputError, match="has its own weights and device"):
+        ViewConfig(engine_url="http://engine:8000", **own).check()
+
+
 def test_the_command_prints_the_address_and_ends_cleanly(case_folder):
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "sofa_cli.main", "view", str(case_folder), "--port", "0", "--no-browser"]
