@@ -39,7 +39,10 @@ def sub_regions_section(page: Page) -> None:
 
 
 def _toggle(state: str, icon: str, on: str, off: str, verb: Callable[..., object], allowed: str) -> None:
-    """Build a button of the line `r` that shows a state and changes it; `on` and `off` say what pressing does."""
+    """Build a button of the line `r` that shows a state and changes it; `on` and `off` say what pressing does.
+
+    They change with the state, so that it must not be called pressed besides: "Unlock, pressed" says both.
+    """
     icons = {"eye": ("mdi-eye-outline", "mdi-eye-off-outline"), "lock": ("mdi-lock", "mdi-lock-open-variant-outline")}
     label = f"`${{{state} ? '{on}' : '{off}'}} ${{r.title}}`"
     v.VBtn(
@@ -49,7 +52,7 @@ def _toggle(state: str, icon: str, on: str, off: str, verb: Callable[..., object
         color=(f"{state} ? 'primary' : undefined",) if icon == "lock" else None,
         disabled=(f"!({allowed})",),
         click=(verb, "[r.key]"),
-        raw_attrs=[f':aria-label="{label}"', f':aria-pressed="{state}"', f':title="{label}"'],
+        raw_attrs=[f':aria-label="{label}"', f':title="{label}"'],
     )
 
 
