@@ -152,7 +152,16 @@ def test_confidence_and_attention_are_shown(guest):
     assert (
         np.count_nonzero((changed[..., 2] - changed[..., :2].max(axis=-1) > 40) & np.any(changed != seen, axis=-1)) > 20
     )
+    # What lies over is one volume: a sequence takes the confidence's place, and does not come back once it is cleared.
+    guest.open_panel("Display")
+    guest.choose("Over it", "FLAIR")
+    guest.await_state("confidence_visible", False)
     guest.page.get_by_label("Colour what the model is unsure of").click()
+    guest.page.get_by_role("button", name="Clear Over it").click()
+    guest.page.wait_for_timeout(1500)
+    assert guest.state("confidence_visible")
+    guest.page.get_by_label("Colour what the model is unsure of").click()
+    until(lambda: np.array_equal(guest.picture(), seen))
     bars = guest.page.locator("[data-test=attention] .sofa-bar")
     assert bars.count() == 3
     assert "FLAIR" in bars.nth(1).get_attribute("aria-label")
