@@ -1,55 +1,64 @@
-"""Headers that name another file for their voxels: it must lie where the header may be read, too."""
+"""Headers that name another file for their voxels: it must lie beside them, where the header may be read, too."""
 
 from __future__ import annotations
 
 import mmap
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from sofa_engine.errors import InputError
 
-#: Who names it how. The whole file is searched, for a reader may begin its header elsewhere than a check would.
-_NAMES = {
-    (".mhd", ".mha"): re.compile(rb"ElementDataFile([^\r\n]*)", re.IGNORECASE),
-    (".nhdr", ".nrrd"): re.compile(rb"^data[ _]?file([^\r\n]*)", re.IGNORECASE | re.MULTILINE),
-}
-_HERE = "local"
+#: How MetaImage and NRRD say where the voxels are. Looked for anywhere, not at the beginnings of lines alone: NRRD's
+#: reader ends a line also where a lone carriage return stands, in the midst of a comment. Only NRRD ignores the case.
+_META = re.compile(rb"ElementDataFile([^\n]*)")
+_NRRD = re.compile(rb"data ?file([^\n]*)", re.IGNORECASE)
+_NAMES = {".mhd": _META, ".mha": _META, ".nhdr": _NRRD, ".nrrd": _NRRD}
+#: NRRD's header ends with an empty line at the latest; MetaImage's has no end but the name itself.
+_NRRD_END = b"\n\n"
+#: A plain name. With folders in it, the reader's idea of the place could be another than ours: it cuts long ones off.
+_PLAIN = re.compile(r"[ \t]*[:=][ \t]*(?:\./)?([^\s/\\:%][^/\\:%\x00-\x1f]*)\r?")
 
 
 def check_data_files(header: Path, root: Path) -> None:
-    """Refuse a MetaImage or NRRD header whose voxels lie outside of a folder; other files have no such header.
+    """Refuse a MetaImage or NRRD header whose voxels lie in no plain file beside it; other files have no such header.
 
     Args:
         header: file of a volume.
-        root: folder that all of it must lie in.
+        root: folder that all of it must lie in, links followed.
 
     Raises:
-        InputError: its data file lies outside, or is no single file.
+        InputError: its data file lies elsewhere, or is no single file.
     """
-    for endings, name in _NAMES.items():
-        if header.name.lower().endswith(endings):
-            for value in _values(header, name):
-                if value.lower() != _HERE:
-                    _check(header, value, root.resolve())
+    for said in _said_in(header):
+        name = _PLAIN.fullmatch(said)
+        if name is None or not _lies_in(root, header.parent / name[1].strip()):
+            raise InputError(
+                f"{header.name} does not hold its voxels itself; save it as one file (NIfTI, .nrrd or .mha), or give "
+                "the one file that it names beside it."
+            )
 
 
-def _values(header: Path, name: re.Pattern[bytes]) -> list[str]:
+def _said_in(header: Path) -> Iterator[str]:
+    """Yield what follows where a header names its data file, up to the end of the line."""
+    name = _NAMES.get(header.suffix.lower())
+    if name is None:
+        return
     try:
         with header.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = [match[1] for match in name.finditer(content)]
-    except (OSError, ValueError):  # empty, or cannot be read, which the reader will say
-        return []
-    return [re.sub(rb"^[^=:]*[=:]+", b"", text).decode("utf-8", "replace").strip() for text in found]
+            end = content.find(_NRRD_END) if name is _NRRD else -1
+            said = [os.fsdecode(place[1]) for place in name.finditer(content, 0, end if end >= 0 else len(content))]
+    except (OSError, ValueError):  # empty, a folder, or not to be read, which the reader will say
+        return
+    yield from said
 
 
-def _check(header: Path, value: str, root: Path) -> None:
-    several = not value or "%" in value or value.upper().startswith("LIST")
+def _lies_in(root: Path, file: Path) -> bool:
+    """Whether a data file is one below `root`; MetaImage's LOCAL is as harmless as a file of that name."""
+    if file.name == "-" or file.name.upper().startswith("LIST"):
+        return False  # standard input, or names in the lines that follow
     try:
-        inside = not several and (header.parent / value).resolve().is_relative_to(root)
-    except (OSError, ValueError, RuntimeError):
-        inside = False
-    if not inside:
-        raise InputError(
-            f"{header.name} does not hold its voxels itself; save it as one file (NIfTI, .nrrd or .mha), or give the "
-            "one file that it names beside it."
-        )
+        return file.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
