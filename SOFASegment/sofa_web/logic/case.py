@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +117,8 @@ class CaseLogic:
         try:
             await self.open_folder(folder)
         except SofaError as error:
-            self._state.failure = str(error)
+            # Visitors need not know where on the server it lies.
+            self._state.failure = str(error).replace(f"{folder.parent}{os.sep}", "")
 
     async def open_uploaded(self, folder: Path) -> None:
         """Open what was uploaded, unless somebody has worked meanwhile and was not asked; see `open_folder`."""
