@@ -105,6 +105,30 @@ def cross_section(box: Box) -> np.ndarray:
     return np.array([x0, y0, x1, y1], dtype=np.float32)
 
 
+def section_of(part: Box, found: np.ndarray, known: Box | None, grow_px: int = 0) -> np.ndarray:
+    """Return the rectangle to prompt a slice of a 3D box with, float32 (4,).
+
+    A face that reaches beyond what was known says where to look. One that does not only holds together what the slice's
+    own outline bounds more closely, and a wide rectangle leads the network to expect more than there is.
+
+    Args:
+        part: the 3D box.
+        found: bool (H, W), what the first pass found in the slice.
+        known: box around all that the first pass found; None where it found nothing.
+        grow_px: pixels added around what was found.
+    """
+    wide = cross_section(part)
+    inside = np.zeros((1, *found.shape), dtype=bool)
+    inside[0][part.slices[1:]] = found[part.slices[1:]]
+    _, tight = slice_boxes(inside, grow_px)
+    if known is None or not len(tight):
+        return wide
+    before = cross_section(known)
+    least = np.where(wide[:2] < before[:2], wide[:2], np.maximum(wide[:2], tight[0, :2]))
+    most = np.where(wide[2:] > before[2:], wide[2:], np.minimum(wide[2:], tight[0, 2:]))
+    return np.concatenate([least, most])
+
+
 def heights_in(box: Box, slices: np.ndarray) -> np.ndarray:
     """Return where slices lie in a 3D box, float32 (n,): -1 at its lowest face, 0 in the middle, 1 at its highest."""
     half = (box.upper[0] - box.lower[0]) / 2

@@ -12,7 +12,7 @@ from sofa_engine.combine import recombine
 from sofa_engine.options import SessionOptions
 from sofa_engine.predictor import Predictor
 from sofa_engine.progress import CancelToken
-from sofa_engine.prompts import cross_section, heights_in, inside_boxes, shifted, slice_boxes
+from sofa_engine.prompts import cross_section, heights_in, inside_boxes, section_of, shifted, slice_boxes
 from sofa_engine.state import CaseState, Change
 from sofa_engine.types import Box, SubRegion
 
@@ -153,7 +153,7 @@ class Refiner:
         return [self._change(extent, fresh, quality) for extent in extents]
 
     def _prompt(self, asked: list[tuple[int, Box]], cancel: CancelToken | None) -> tuple[np.ndarray, np.ndarray]:
-        """Prompt slices with a box's cross-section, then with the tight box of that answer.
+        """Prompt slices with a box's rectangle in them, then with the tight box of that answer.
 
         A slice whose first answer is empty stays empty: nothing tells where in the box to look again.
 
@@ -164,15 +164,15 @@ class Refiner:
             return np.zeros((0, *self._state.crop.shape[1:]), np.float32), np.zeros(0, np.float32)
         mine, top = self._plan.sub_region, self._state.crop.lower[0]
         slices = np.array([z - top for z, _ in asked], dtype=np.int64)
-        sections = np.stack([cross_section(part) for _, part in asked])
+        sections = np.stack([self._section(z - top, part) for z, part in asked])
         heights = np.concatenate([heights_in(part, np.array([z])) for z, (_, part) in zip(slices, asked, strict=True)])
         first = self._predictor.prompt(mine, slices, sections, heights, cancel=cancel)
         answers, quality = np.nan_to_num(first.probabilities, nan=0.0), np.nan_to_num(first.quality, nan=0.0)
         if not self._options.tight_prompt:
             return answers, quality
         found = np.zeros(answers.shape, dtype=bool)
-        for mask, answer, (_, part) in zip(found, answers, asked, strict=True):
-            mask[part.slices[1:]] = answer[part.slices[1:]] > self._options.tau
+        for mask, answer, (x0, y0, x1, y1) in zip(found, answers, sections.astype(int), strict=True):
+            mask[y0:y1, x0:x1] = answer[y0:y1, x0:x1] > self._options.tau
         hit, tight = slice_boxes(found, self._options.grow_px)
         tight = np.hstack([np.maximum(tight[:, :2], sections[hit, :2]), np.minimum(tight[:, 2:], sections[hit, 2:])])
         narrower = np.any(tight != sections[hit], axis=1)
@@ -182,6 +182,14 @@ class Refiner:
             answers[hit] = np.nan_to_num(second.probabilities, nan=0.0)
             quality[hit] = np.nan_to_num(second.quality, nan=0.0)
         return answers, quality
+
+    def _section(self, z: int, part: Box) -> np.ndarray:
+        if not self._options.anatomy:
+            return cross_section(part)
+        state, mine, tau = self._state, self._plan.sub_region, self._options.tau
+        known = Box.enclosing(shifted(box, state.crop.lower) for box in state.first_boxes[mine])
+        found = state.first_probabilities[mine.index, z] > tau
+        return section_of(part, found, known, self._options.grow_px)
 
     def _change(self, extent: Box, fresh: dict[int, np.ndarray], quality: dict[int, float]) -> Change:
         plan, state = self._plan, self._state

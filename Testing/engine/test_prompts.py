@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sofa_engine.prompts import clean_mask, clipped, cross_section, inside_boxes, lesion_boxes, shifted, slice_boxes
+from sofa_engine.prompts import (
+    clean_mask,
+    clipped,
+    cross_section,
+    inside_boxes,
+    lesion_boxes,
+    section_of,
+    shifted,
+    slice_boxes,
+)
 from sofa_engine.types import Box
 
 MM = (1.0, 1.0, 1.0)
@@ -122,3 +133,16 @@ def test_a_box_beyond_the_image_is_clipped_and_one_outside_drops_out():
 
 def test_a_shifted_box_counts_from_the_crop():
     assert shifted(Box((5, 6, 7), (8, 9, 10)), (5, 5, 5)) == Box((0, 1, 2), (3, 4, 5))
+
+
+def test_a_slice_is_prompted_with_its_own_outline_but_for_the_faces_that_reach_beyond_what_was_known():
+    found = np.zeros((40, 40), dtype=bool)
+    found[12:16, 10:14] = True
+    known = Box((0, 8, 6), (10, 30, 28))
+    inside = Box((0, 8, 7), (10, 29, 28))
+    assert section_of(inside, found, known, 1).tolist() == [9, 11, 15, 17]
+    assert section_of(replace(inside, upper=(10, 29, 35)), found, known, 1).tolist() == [9, 11, 35, 17]
+    assert section_of(replace(inside, lower=(0, 2, 13)), found, known, 1).tolist() == [13, 2, 15, 17]
+    elsewhere = Box((0, 20, 20), (10, 30, 30))
+    for nothing in (section_of(elsewhere, found, known, 1), section_of(elsewhere, found, None, 1)):
+        assert nothing.tolist() == [20, 20, 30, 30]

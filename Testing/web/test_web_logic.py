@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -32,6 +35,12 @@ def controller() -> SimpleNamespace:
     return SimpleNamespace(phase=Phase.IDLE, **signals, **more)
 
 
+def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Run on a thread of its own: a browser of the same test process has a loop on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
 @pytest.fixture
 def workspace() -> SimpleNamespace:
     opened: list[Path] = []
@@ -51,9 +60,9 @@ def test_work_that_was_done_while_an_upload_came_is_not_lost_unless_the_user_had
     assert case.may_upload()
     workspace.work.lostByLeaving = lambda: "A box was dragged."
     with pytest.raises(SofaError, match="changed while the files came; export it"):
-        asyncio.run(case.open_uploaded(Path("first")))
+        finish(case.open_uploaded(Path("first")))
     assert not case.may_upload()  # the page asks, and sends the files after a yes
-    asyncio.run(case.open_uploaded(Path("second")))
+    finish(case.open_uploaded(Path("second")))
     assert workspace.folders == [Path("second")]
 
 
