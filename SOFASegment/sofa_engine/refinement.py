@@ -164,7 +164,7 @@ class Refiner:
             return np.zeros((0, *self._state.crop.shape[1:]), np.float32), np.zeros(0, np.float32)
         mine, top = self._plan.sub_region, self._state.crop.lower[0]
         slices = np.array([z - top for z, _ in asked], dtype=np.int64)
-        sections = np.stack([self._section(z - top, part) for z, part in asked])
+        sections = self._sections(asked)
         heights = np.concatenate([heights_in(part, np.array([z])) for z, (_, part) in zip(slices, asked, strict=True)])
         first = self._predictor.prompt(mine, slices, sections, heights, cancel=cancel)
         answers, quality = np.nan_to_num(first.probabilities, nan=0.0), np.nan_to_num(first.quality, nan=0.0)
@@ -183,13 +183,15 @@ class Refiner:
             quality[hit] = np.nan_to_num(second.quality, nan=0.0)
         return answers, quality
 
-    def _section(self, z: int, part: Box) -> np.ndarray:
+    def _sections(self, asked: list[tuple[int, Box]]) -> np.ndarray:
+        """Return the rectangle that each slice is prompted with, float32 (n, 4)."""
         if not self._options.anatomy:
-            return cross_section(part)
+            return np.stack([cross_section(part) for _, part in asked])
         state, mine, tau = self._state, self._plan.sub_region, self._options.tau
+        top, first = state.crop.lower[0], state.first_probabilities[mine.index]
         known = Box.enclosing(shifted(box, state.crop.lower) for box in state.first_boxes[mine])
-        found = state.first_probabilities[mine.index, z] > tau
-        return section_of(part, found, known, self._options.grow_px)
+        grow = self._options.grow_px
+        return np.stack([section_of(part, first[z - top] > tau, known, grow) for z, part in asked])
 
     def _change(self, extent: Box, fresh: dict[int, np.ndarray], quality: dict[int, float]) -> Change:
         plan, state = self._plan, self._state

@@ -168,12 +168,7 @@ def test_volumes_put_under_a_transform_take_the_result_along(scene, benchOn, liv
     before, boxes = bench.labels(), bench.session.boxes()
     if not live:
         bench.controller.close()
-    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    matrix = _turned(20, 1)
-    matrix[:3, 3] = (5, 30, -10)
-    slicer.util.updateTransformMatrixFromArray(transform, matrix)
-    for volume in bench.nodes.values():
-        volume.SetAndObserveTransformNodeID(transform.GetID())
+    transform, matrix = _placed(scene, bench)
     if not live:
         bench = Bench(scene, bench.nodes, bench.makePredictor)
         bench.controller.resume()
